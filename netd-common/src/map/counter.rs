@@ -1,0 +1,67 @@
+//! Counters.
+
+use crate::id::{EndpointIndex, NetworkIndex};
+use crate::layout;
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TrafficCounter {
+    /// Packets (a GSO super-packet counts as its segments).
+    pub packets: u64,
+    /// Bytes with the Ethernet header.
+    pub bytes: u64,
+}
+
+/// Both directions of one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EndpointCounters {
+    /// Sent by the container and accepted.
+    pub from_container: TrafficCounter,
+    /// Delivered to the container.
+    pub to_container: TrafficCounter,
+}
+
+/// Key of a drop counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct DropKey {
+    /// Counted against this endpoint, or `EndpointIndex::NONE`.
+    pub endpoint: EndpointIndex,
+    /// Seen in this network, or `NetworkIndex::HOST`.
+    pub network: NetworkIndex,
+    /// `DropReason` as a number.
+    pub reason: u16,
+    /// `Hook` as a number.
+    pub hook: u16,
+}
+
+/// Slots of map `flow_stats`. Append-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowStat {
+    /// Pairs inserted as embryonic.
+    Created = 0,
+    /// Pairs promoted by a reply.
+    Promoted = 1,
+    /// Promotions refused because the table is full; the flow stays embryonic.
+    Pressure = 2,
+    /// Masquerade allocations that found no port.
+    SnatExhausted = 3,
+    /// Entries of an old generation that were decided anew.
+    Refreshed = 4,
+}
+
+impl FlowStat {
+    /// All of them with the names shown to users.
+    pub const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Created, "created"),
+        (Self::Promoted, "promoted"),
+        (Self::Pressure, "pressure"),
+        (Self::SnatExhausted, "snat_exhausted"),
+        (Self::Refreshed, "refreshed"),
+    ];
+}
+
+layout!(TrafficCounter, 16; EndpointCounters, 32; DropKey, 12);
