@@ -47,7 +47,9 @@ pub struct MapSpec {
 
 macro_rules! maps {
     ($($(#[doc = $doc:literal])+ $konst:ident = $name:literal, $kind:ident, $key:ty, $value:ty, $capacity:expr;)+) => {
-        $($(#[doc = $doc])+ pub const $konst: MapSpec = MapSpec {
+        $($(#[doc = $doc])+
+        #[allow(clippy::cast_possible_truncation, reason = "layouts are tens of bytes")]
+        pub const $konst: MapSpec = MapSpec {
             name: $name,
             kind: MapKind::$kind,
             key_len: core::mem::size_of::<$key>() as u32,
@@ -92,7 +94,7 @@ maps! {
     ADDRESSES_V6 = "addresses_v6", Hash, AddressKey<Ipv6>, AddressValue, 65_536;
     /// Desired. (network, MAC) to endpoint.
     STATIONS = "stations", Hash, StationKey, StationValue, MAX_ENDPOINTS;
-    /// Desired. (network, slot) to host veth, slots 0..member_count without gaps.
+    /// Desired. (network, slot) to host veth, slots `0..member_count` without gaps.
     MEMBERS = "members", Hash, MemberKey, IfIndex, MAX_ENDPOINTS;
     /// Desired. IPv4 prefixes of our networks.
     SUBNETS_V4 = "subnets_v4", LpmTrie, SubnetKey<Ipv4>, SubnetValue, MAX_NETWORKS;

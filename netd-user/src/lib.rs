@@ -1,1 +1,21 @@
-//! Skeleton.
+//! The controller: model, compiler, reconciler, front doors and CLI of netd.
+//!
+//! Law: dependencies point down only (see `docs/architecture.md`); `main` and `daemon` are the only
+//! places that know everything.
+
+pub mod api;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub mod controller;
+pub mod daemon;
+pub mod dataplane;
+pub mod desired;
+pub mod driver;
+pub mod facts;
+pub mod frontend;
+pub mod link;
+pub mod model;
+pub mod observe;
+pub mod reconcile;
+pub mod store;

@@ -1,0 +1,1 @@
+//! The compiler: model, drivers and host facts to `Desired`. Pure, total, deterministic.

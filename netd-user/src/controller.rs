@@ -1,0 +1,1 @@
+//! The one mutator: executes commands, one at a time, and makes them durable.

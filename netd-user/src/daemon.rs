@@ -1,0 +1,1 @@
+//! Wiring of the daemon: the only place that knows everything.

@@ -1,0 +1,1 @@
+//! Acts on the kernel side: maps, programs, pins. The only home of aya.

@@ -1,0 +1,1 @@
+//! Drivers: compiler passes that add links and table entries to `Desired`.

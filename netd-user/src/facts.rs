@@ -1,0 +1,56 @@
+//! What the compiler may know of the host: a snapshot, taken by `link`, read by pure code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use netd_common::{IfIndex, MacAddr};
+
+/// The host as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Every link of the host's namespace, by name.
+    pub links: BTreeMap<String, LinkFact>,
+    /// Links with a default route, in order of preference.
+    pub uplinks: Vec<UplinkFact>,
+    /// Addresses of the host, loopback excluded, with the link that holds each.
+    pub addresses: BTreeMap<IpAddr, IfIndex>,
+    /// Destinations of all routes but default ones.
+    pub routes: BTreeSet<IpNetwork>,
+    /// Name servers of the host's resolv.conf.
+    pub nameservers: Vec<IpAddr>,
+    /// Cookie of the host's network namespace (`SO_NETNS_COOKIE`).
+    pub netns_cookie: u64,
+}
+
+/// A link of the host's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFact {
+    /// Interface index.
+    pub ifindex: IfIndex,
+    /// MAC, all zero where it has none.
+    pub mac: MacAddr,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Kind as netlink names it (`veth`, `bridge`), empty for physical links.
+    pub kind: String,
+}
+
+/// A way out of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UplinkFact {
+    /// Name.
+    pub name: String,
+    /// Interface index.
+    pub ifindex: IfIndex,
+    /// MAC; none for links without an Ethernet header (tun).
+    pub mac: Option<MacAddr>,
+    /// MTU, bytes.
+    pub mtu: u32,
+    /// Preferred IPv4 source: the default route's, else the first global address.
+    pub v4: Option<Ipv4Addr>,
+    /// Preferred IPv6 source.
+    pub v6: Option<Ipv6Addr>,
+}

@@ -1,0 +1,1 @@
+//! Front doors: translate their words to commands and outcomes back.

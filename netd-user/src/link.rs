@@ -1,0 +1,1 @@
+//! Acts on links, namespaces and addresses. The only home of rtnetlink.

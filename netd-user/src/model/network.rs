@@ -1,0 +1,165 @@
+//! Networks: what is asked for, what is granted.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::id::NetworkId;
+
+/// What a user asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Unique name.
+    pub name: String,
+    /// `bridge` where none is given.
+    pub driver: Option<String>,
+    /// Docker's `--ipv4`; default true.
+    pub ipv4: Option<bool>,
+    /// Docker's `--ipv6`; default false.
+    pub ipv6: Option<bool>,
+    /// No way in or out.
+    pub internal: bool,
+    /// Subnets asked for; empty for automatic ones.
+    pub subnets: Vec<SubnetSpec>,
+    /// `default` or `null`.
+    pub ipam_driver: Option<String>,
+    /// `--ipam-opt`.
+    pub ipam_options: BTreeMap<String, String>,
+    /// `-o`.
+    pub options: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One `--subnet` with what belongs to it. Values are text as given: the model checks them and names
+/// all that is wrong at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubnetSpec {
+    /// Prefix, host bits refused.
+    pub subnet: String,
+    /// `--gateway` within it.
+    pub gateway: Option<String>,
+    /// `--ip-range` within it.
+    pub ip_range: Option<String>,
+    /// `--aux-address` within it.
+    pub aux_addresses: BTreeMap<String, String>,
+}
+
+/// A granted network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Unique id.
+    pub id: NetworkId,
+    /// Number in the dataplane, from 1; reused after removal.
+    pub index: u32,
+    /// Unique name.
+    pub name: String,
+    /// Unix time of creation, nanoseconds.
+    pub created_ns: i64,
+    /// The driver.
+    pub driver: DriverKind,
+    /// One of `bridge`, `host`, `none` made by the daemon; can't be removed.
+    pub predefined: bool,
+    /// IPv4 on.
+    pub ipv4: bool,
+    /// IPv6 on.
+    pub ipv6: bool,
+    /// No way in or out.
+    pub internal: bool,
+    /// The pools, in order; the first of a family serves addresses first.
+    pub pools: Vec<Pool>,
+    /// `default` or `null`.
+    pub ipam_driver: String,
+    /// As given.
+    pub ipam_options: BTreeMap<String, String>,
+    /// Options as given, for display.
+    pub options: BTreeMap<String, String>,
+    /// Options as understood.
+    pub bridge: BridgeOptions,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The drivers of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// A switch made of maps with a gateway device.
+    Bridge,
+    /// Shares the host's namespace.
+    Host,
+    /// Loopback only.
+    Null,
+}
+
+/// A prefix and what is reserved in it. Addresses in use are the endpoints' own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The prefix.
+    pub subnet: IpNetwork,
+    /// Addresses are taken from here, else from the whole prefix.
+    pub range: Option<IpNetwork>,
+    /// The gateway that containers get; none for internal `isolated` networks.
+    pub gateway: Option<IpAddr>,
+    /// Address of the gateway device, where it differs (aux `DefaultGatewayIPv4`), else the gateway.
+    pub aux_addresses: BTreeMap<String, IpAddr>,
+    /// Whether the user named the subnet: only then may containers ask for addresses.
+    pub configured: bool,
+}
+
+/// Docker's bridge options as understood, with defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeOptions {
+    /// Name of the gateway device.
+    pub device: String,
+    /// `enable_ip_masquerade`.
+    pub masquerade: bool,
+    /// `enable_icc`.
+    pub icc: bool,
+    /// `host_binding_ipv4`.
+    pub host_binding: Option<IpAddr>,
+    /// `gateway_mode_ipv4`.
+    pub gateway_mode_v4: GatewayMode,
+    /// `gateway_mode_ipv6`.
+    pub gateway_mode_v6: GatewayMode,
+    /// `inhibit_ipv4`: no IPv4 address on the gateway device.
+    pub inhibit_ipv4: bool,
+    /// `host_ipv4`: masquerade source.
+    pub host_ipv4: Option<Ipv4Addr>,
+    /// `host_ipv6`: masquerade source.
+    pub host_ipv6: Option<Ipv6Addr>,
+    /// MTU of all links of the network, bytes; none follows the uplink.
+    pub mtu: Option<u32>,
+    /// `container_iface_prefix`.
+    pub interface_prefix: String,
+    /// `netd.anti_spoof`.
+    pub anti_spoof: AntiSpoof,
+}
+
+/// Docker's gateway modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Translation; unpublished ports are closed.
+    Nat,
+    /// Translation; container addresses are reachable on every port.
+    NatUnprotected,
+    /// No translation; published container ports are open.
+    Routed,
+    /// Internal only; the host has no address on the network.
+    Isolated,
+}
+
+/// Which sources an endpoint may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AntiSpoof {
+    /// Its own MAC and its own addresses.
+    Address,
+    /// Its own MAC: members may route.
+    Mac,
+    /// Any.
+    Off,
+}

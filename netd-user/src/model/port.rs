@@ -1,0 +1,48 @@
+//! Published ports: Docker's `-p` syntax and what it comes to.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A transport protocol that can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+    /// IP protocol 132.
+    Sctp,
+}
+
+/// One `-p`, parsed: `[HOSTIP:][HOSTPORT[-END]]:CPORT[-CEND][/proto]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Host address, none for the default.
+    pub host_ip: Option<IpAddr>,
+    /// First and last host port, none for a random one.
+    pub host: Option<(u16, u16)>,
+    /// First and last container port.
+    pub container: (u16, u16),
+    /// Protocol.
+    pub proto: Proto,
+}
+
+/// A granted publication: `count` consecutive host ports to as many container ports, on one address.
+/// `-p` without an address comes to one of each family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Publication {
+    /// Slot of its hit counter, unique on the host.
+    pub slot: u32,
+    /// Host address; unspecified for every address of its family.
+    pub host_ip: IpAddr,
+    /// First host port.
+    pub host_port: u16,
+    /// First container port.
+    pub container_port: u16,
+    /// How many ports.
+    pub count: u16,
+    /// Protocol.
+    pub proto: Proto,
+}

@@ -1,0 +1,85 @@
+//! Sandboxes: a network namespace with the endpoints and published ports of one container.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::EndpointSpec;
+use super::id::SandboxId;
+use super::port::{PortSpec, Proto, Publication};
+
+/// What a user asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Unique name; one is made where none is given.
+    pub name: Option<String>,
+    /// Networks to connect to, in order, each by name, id or id prefix. Empty: the predefined bridge.
+    pub networks: Vec<(String, EndpointSpec)>,
+    /// Host name; the short id where none is given.
+    pub hostname: Option<String>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `-p`, parsed.
+    pub ports: Vec<PortSpec>,
+    /// `-P`.
+    pub publish_all: bool,
+    /// `--expose`: container ports, single or ranges, as given (`80`, `80/udp`, `80-90/tcp`).
+    pub expose: Vec<String>,
+    /// An existing namespace to fill, else one is made under the netns directory.
+    pub netns: Option<PathBuf>,
+    /// The process it lives and dies with.
+    pub owner: Option<ProcessRef>,
+}
+
+/// A granted sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// Unique id.
+    pub id: SandboxId,
+    /// Unique name.
+    pub name: String,
+    /// Unix time of creation, nanoseconds.
+    pub created_ns: i64,
+    /// How it is attached.
+    pub mode: SandboxMode,
+    /// Path of its network namespace.
+    pub netns: PathBuf,
+    /// Whether we made the namespace, and so remove it.
+    pub owns_netns: bool,
+    /// Host name.
+    pub hostname: String,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Exposed container ports: first, last, protocol.
+    pub expose: Vec<(u16, u16, Proto)>,
+    /// What `-p` and `-P` came to.
+    pub publications: Vec<Publication>,
+    /// The process it lives and dies with.
+    pub owner: Option<ProcessRef>,
+}
+
+/// How a sandbox is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// To bridge networks.
+    Bridged,
+    /// It is the host's namespace.
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Process id.
+    pub pid: i32,
+    /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub start_ticks: u64,
+}

@@ -1,0 +1,1 @@
+//! What users see of a running host: metrics and events.

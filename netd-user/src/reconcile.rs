@@ -1,0 +1,1 @@
+//! The one ordered apply: makes the kernel match `Desired`.
