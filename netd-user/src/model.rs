@@ -100,7 +100,7 @@ pub enum Outcome {
 }
 
 /// What the world looks like at the moment of a command: the pure core's only view outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Circumstances {
     /// Unix time, nanoseconds.
     pub now_ns: i64,

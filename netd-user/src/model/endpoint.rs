@@ -57,8 +57,7 @@ pub struct Endpoint {
 
 /// `aa:bb:cc:dd:ee:ff`.
 pub fn format_mac(mac: MacAddr) -> String {
-    let [a, b, c, d, e, f] = mac.0;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    mac.0.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Reads what `format_mac` writes, in either case.
