@@ -1,2 +1,67 @@
-//! Skeleton.
-fn main() {}
+//! The project's chores: `cargo xtask` lists them. It compiles first on a fresh machine, so it
+//! depends on next to nothing.
+
+mod build;
+mod demo;
+mod lint;
+mod run;
+mod setup;
+mod source;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+/// A chore: its name, what it does in a line, and the function that does it.
+struct Chore {
+    name: &'static str,
+    says: &'static str,
+    run: fn(&[String]) -> anyhow::Result<()>,
+}
+
+const CHORES: [Chore; 6] = [
+    Chore { name: "setup", says: "install what building and testing need", run: setup::run },
+    Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
+    Chore {
+        name: "demo",
+        says: "show the main job on real traffic, in a corner of its own",
+        run: demo::run,
+    },
+    Chore {
+        name: "test",
+        says: "run every test, or those whose name contains a word given",
+        run: test::run,
+    },
+    Chore {
+        name: "lint",
+        says: "check format and lints, of the kernel object too",
+        run: lint::run,
+    },
+    Chore { name: "tidy", says: "check the rules of the house on the sources", run: tidy::run },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    };
+    let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
+        eprint!("there is no `cargo xtask {name}`\n{}", usage());
+        return ExitCode::from(2);
+    };
+    match (chore.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let lines =
+        CHORES.iter().map(|chore| format!("  cargo xtask {:<7}{}\n", chore.name, chore.says));
+    lines.collect()
+}

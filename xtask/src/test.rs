@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every test, then the count of what the run left behind, then the total alone
+//! on the last line.
+
+mod leaks;
+mod tally;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{run, setup};
+use leaks::Census;
+use tally::Tally;
+
+/// Runs the tests whose names contain one of `filters`, or all.
+pub(crate) fn run(filters: &[String]) -> Result<()> {
+    let mut tally = Tally::default();
+    let outcome = run_all(filters, &mut tally);
+    if let Err(error) = &outcome {
+        println!("error: {error:#}");
+        tally.failed += 1;
+    }
+    println!("{tally}");
+    ensure!(tally.failed == 0, "{} tests failed", tally.failed);
+    Ok(())
+}
+
+fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
+    setup::ensure(setup::Purpose::Test)?;
+    run::run(&mut run::cargo(&["build", "--workspace"]))?;
+    run::run(&mut run::cargo(&["test", "--workspace", "--no-run"]))?;
+    let before = Census::after_sweep()?;
+    // Without root, too; then what needs it: namespaces, links and programs of their own.
+    suite(&["--workspace", "--exclude", "netd-tests"], filters, tally)?;
+    suite(&["--package", "netd-tests"], filters, tally)?;
+    tally.add(before.compare()?);
+    Ok(())
+}
+
+/// Runs one cargo call's tests; what they say is shown as it comes, and counted.
+fn suite(packages: &[&str], filters: &[String], tally: &mut Tally) -> Result<()> {
+    let mut command = run::cargo(&["test", "--no-fail-fast"]);
+    command.args(packages).arg("--").args(filters);
+    let counted = stream(&mut command)?;
+    tally.add(counted);
+    Ok(())
+}
+
+fn stream(command: &mut Command) -> Result<Tally> {
+    let shown = run::shown(command);
+    eprintln!("$ {shown}");
+    let spawned = command.stdout(Stdio::piped()).spawn();
+    let mut child = spawned.with_context(|| format!("can't start `{shown}`"))?;
+    let output = child.stdout.take().context("a piped output is there")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&line)?;
+        stdout.write_all(b"\n")?;
+        tally.count_line(&String::from_utf8_lossy(&line));
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        println!("`{shown}` failed without naming a test ({status})");
+        tally.failed += 1;
+    }
+    Ok(tally)
+}
