@@ -1,1 +1,23 @@
-//! Skeleton.
+//! The harness of netd's end-to-end tests and demo: hosts that are network namespaces, daemons that
+//! run in them, and real sockets that say what they saw.
+//!
+//! Laws: everything carries the laboratory's name and goes with it, also after a panic; what a killed
+//! run left goes when the next one starts. The machine's own network namespace is never changed.
+//! Nothing waits for a time to pass: it waits for a condition, with a deadline.
+
+pub mod census;
+pub mod daemon;
+pub mod eventually;
+pub mod host;
+pub mod lab;
+pub mod netns;
+pub mod outside;
+pub mod process;
+pub mod wire;
+
+pub use daemon::{Daemon, Said};
+pub use eventually::eventually;
+pub use host::Host;
+pub use lab::Lab;
+pub use netns::Netns;
+pub use outside::Outside;

@@ -1,0 +1,193 @@
+//! A netd daemon on a host, and the command line that talks to it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::Host;
+use crate::{eventually, process};
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running daemon; it ends with the value, by force.
+pub struct Daemon<'host> {
+    host: &'host Host,
+    places: Places,
+    child: Child,
+}
+
+/// Where one daemon keeps its things. A daemon started again on the same places finds its state.
+#[derive(Clone, Debug)]
+pub struct Places {
+    directory: PathBuf,
+    bpffs: PathBuf,
+    cgroup: PathBuf,
+}
+
+/// What a command line said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Places {
+    /// The places of the host's one daemon.
+    pub fn of(host: &Host) -> Self {
+        Self {
+            directory: host.directory().to_owned(),
+            bpffs: host.bpffs().join("netd"),
+            cgroup: host.cgroup().to_owned(),
+        }
+    }
+
+    /// Places for a further daemon on the same host, which must not meet the first.
+    pub fn further(host: &Host, name: &str) -> Result<Self> {
+        let directory = host.directory().join(name);
+        for below in ["state", "run", "netns"] {
+            fs::create_dir_all(directory.join(below))?;
+        }
+        let cgroup = host.cgroup().join(name);
+        fs::create_dir_all(&cgroup)?;
+        Ok(Self { directory, bpffs: host.bpffs().join(name), cgroup })
+    }
+
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("run/netd.sock")
+    }
+
+    /// Where sandboxes' namespaces are mounted.
+    pub fn netns(&self) -> PathBuf {
+        self.directory.join("netns")
+    }
+
+    /// Where the daemon's pins are.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// What the daemon wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.join("daemon.log")
+    }
+
+    /// The configuration that keeps a daemon within its places: the one list of such keys.
+    fn configuration(&self) -> [(&'static str, PathBuf); 6] {
+        [
+            ("state-dir", self.directory.join("state")),
+            ("run-dir", self.directory.join("run")),
+            ("netns-dir", self.netns()),
+            ("bpffs-dir", self.bpffs.clone()),
+            ("cgroup", self.cgroup.clone()),
+            ("api-socket", self.socket()),
+        ]
+    }
+
+    fn write_configuration(&self, settings: &str) -> Result<PathBuf> {
+        let mut text = String::new();
+        for (key, path) in self.configuration() {
+            writeln!(text, "{key} = \"{}\"", path.display())?;
+        }
+        // What follows a table's heading belongs to the table: the settings come last.
+        writeln!(text, "{settings}")?;
+        let file = self.directory.join("netd.toml");
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+impl<'host> Daemon<'host> {
+    /// Starts the host's daemon with further `settings` (TOML) and waits until it answers.
+    pub fn start(host: &'host Host, settings: &str) -> Result<Self> {
+        Self::start_at(host, Places::of(host), settings)
+    }
+
+    /// Starts a daemon on given places.
+    pub fn start_at(host: &'host Host, places: Places, settings: &str) -> Result<Self> {
+        let file = places.write_configuration(settings)?;
+        let arguments = ["daemon", "--config", &file.to_string_lossy()];
+        let child = host.spawn(process::built("netd")?, &arguments, &places.log_file())?;
+        let mut daemon = Self { host, places, child };
+        daemon.wait_until_ready().with_context(|| format!("its log:\n{}", daemon.places.log()))?;
+        Ok(daemon)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        eventually("the daemon's answer", READY_WITHIN, || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the daemon ended ({status})");
+            }
+            if !self.places.socket().exists() {
+                return Ok(None);
+            }
+            Ok((self.cli(&["status"])?.code == Some(0)).then_some(()))
+        })
+    }
+
+    /// Runs the command line against this daemon, whatever it answers.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Said> {
+        let socket = self.places.socket();
+        let socket = socket.to_string_lossy();
+        let all = [&["--socket", &socket], arguments].concat();
+        let output = self.host.exec(process::built("netd")?, &all)?;
+        Ok(Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs the command line; the answer is its output without the last line's end. Refusals are
+    /// errors.
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
+        let said = self.cli(arguments)?;
+        ensure!(said.code == Some(0), "`netd {}` failed: {said:?}", arguments.join(" "));
+        Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// Its places, for another daemon that continues this one's work.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        kill(self.pid()?, Signal::SIGTERM)?;
+        process::wait(&mut self.child, STOPS_WITHIN).context("after a request to stop")
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        // Both only fail for a process that has ended and was waited for: then all is done.
+        let _already_ended = self.child.kill();
+        let _already_waited = self.child.wait();
+    }
+}
