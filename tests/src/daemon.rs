@@ -144,7 +144,7 @@ impl<'host> Daemon<'host> {
     pub fn cli(&self, arguments: &[&str]) -> Result<Said> {
         let socket = self.places.socket();
         let socket = socket.to_string_lossy();
-        let all = [&["--socket", &socket], arguments].concat();
+        let all = [&["-H", &socket], arguments].concat();
         let output = self.host.exec(process::built("netd")?, &all)?;
         Ok(Said {
             code: output.status.code(),

@@ -8,6 +8,7 @@
 pub mod census;
 pub mod daemon;
 pub mod eventually;
+pub mod guard;
 pub mod host;
 pub mod lab;
 pub mod netns;

@@ -1,15 +1,18 @@
 //! The harness itself: its hosts reach each other over real links, and nothing of it stays.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
 use netd_tests::host::cgroup_root;
 use netd_tests::lab::{PREFIX, ROOT, remove_leftovers, things_named};
 use netd_tests::outside::{ROUTER_V4, ROUTER_V6, WORLD_V4, WORLD_V6};
-use netd_tests::process::built;
+use netd_tests::process::{COMMAND_DEADLINE, built, wait};
 use netd_tests::wire::{tcp_echo_server, tcp_request, udp_echo_server, udp_request};
 use netd_tests::{Host, Lab, Netns, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 #[test]
 fn two_hosts_reach_each_other_and_the_world_on_both_families() {
@@ -106,7 +109,7 @@ fn what_a_killed_run_left_is_removed() {
     Netns::create(&host).unwrap();
     let cgroup = cgroup_root().unwrap().join(&host);
     std::fs::create_dir(&cgroup).unwrap();
-    let mut orphan = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut orphan = Command::new("sleep").arg("1000").spawn().unwrap();
     std::fs::write(cgroup.join("cgroup.procs"), orphan.id().to_string()).unwrap();
 
     remove_leftovers().unwrap();
@@ -116,7 +119,21 @@ fn what_a_killed_run_left_is_removed() {
     assert!(lab.directory().exists(), "a living laboratory is no leftover");
 }
 
-fn start_server(host: &Host) -> Result<()> {
+#[test]
+fn interrupted_program_leaves_nothing() {
+    let mut program = Command::new(built("lab").unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let opened = lines.map_while(Result::ok).find(|line| line.contains("is open"));
+    let name = opened.unwrap().split(' ').next().unwrap().to_owned();
+    assert!(!things_named(&name).unwrap().is_empty());
+
+    kill(Pid::from_raw(program.id().cast_signed()), Signal::SIGINT).unwrap();
+
+    assert_eq!(wait(&mut program, COMMAND_DEADLINE).unwrap().code(), Some(130));
+    assert_eq!(things_named(&name).unwrap(), Vec::<PathBuf>::new());
+}
+
+fn start_server(host: &Host) -> anyhow::Result<()> {
     let log = host.directory().join("wire.log");
     // The laboratory ends it with everything else of the host.
     host.spawn(built("wire")?, &["serve", "80"], &log).map(drop)
