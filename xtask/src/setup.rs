@@ -203,7 +203,13 @@ fn rust_source() -> State {
         ("rustup", &["component", "add", "rust-src", "--toolchain", "nightly"]),
         (
             "rustup",
-            &["toolchain", "install", PINNED_RUST, "--profile=minimal", "--component=rust-src"],
+            &[
+                "toolchain",
+                "install",
+                PINNED_RUST,
+                "--profile=minimal",
+                "--component=rust-src,clippy",
+            ],
         ),
         (
             "apt-get",

@@ -62,6 +62,12 @@ impl Toolchain {
         command
     }
 
+    /// Whether the compiler came with clippy; a distribution's may not.
+    #[allow(dead_code, reason = "the build script, which shares this file, lints nothing")]
+    pub(crate) fn has_clippy(&self) -> bool {
+        self.compiler.cargo.with_file_name("cargo-clippy").is_file()
+    }
+
     fn flags(&self) -> Vec<String> {
         vec![
             format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
