@@ -3,6 +3,10 @@
 //! Laws: names fit 15 bytes; a change of any layout or of this list changes `ABI`; keys and values
 //! have no padding. Tables written by the controller and never by the kernel side are marked
 //! "desired"; the others belong to the kernel side and the controller only reads or sweeps them.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the sizes of keys and values are far below 4 GiB"
+)]
 
 pub mod config;
 pub mod counter;
@@ -62,7 +66,7 @@ macro_rules! maps {
 use crate::addr::{Ipv4, Ipv6};
 use crate::id::IfIndex;
 use config::Config;
-use counter::{DropKey, EndpointCounters, TrafficCounter};
+use counter::{DropKey, EndpointCounters, EventBudget, TrafficCounter, VerdictTrace};
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
 use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue};
@@ -92,7 +96,7 @@ maps! {
     ADDRESSES_V6 = "addresses_v6", Hash, AddressKey<Ipv6>, AddressValue, 65_536;
     /// Desired. (network, MAC) to endpoint.
     STATIONS = "stations", Hash, StationKey, StationValue, MAX_ENDPOINTS;
-    /// Desired. (network, slot) to host veth, slots 0..member_count without gaps.
+    /// Desired. (network, slot) to host veth, slots `0..member_count` without gaps.
     MEMBERS = "members", Hash, MemberKey, IfIndex, MAX_ENDPOINTS;
     /// Desired. IPv4 prefixes of our networks.
     SUBNETS_V4 = "subnets_v4", LpmTrie, SubnetKey<Ipv4>, SubnetValue, MAX_NETWORKS;
@@ -130,6 +134,10 @@ maps! {
     EVENTS = "events", RingBuf, (), (), 1 << 20;
     /// Masquerade ports tried until one was free, by number of probes (0..=17).
     SNAT_PROBES = "snat_probes", PerCpuArray, u32, u64, 32;
+    /// Slot 0: what each CPU may still send to `events`, and what it lost.
+    EVENT_BUDGET = "event_budget", PerCpuArray, u32, EventBudget, 1;
+    /// Slot 0: the last verdict of each CPU, written under `config::TRACE_VERDICTS` only.
+    SCRATCH = "scratch", PerCpuArray, u32, VerdictTrace, 1;
 }
 
 /// The fingerprint of every map's shape: pins live under a directory of this name, so that two
