@@ -112,6 +112,10 @@ pub enum VerdictKind {
     Answer = 8,
     /// To the members of the network.
     Replicate = 9,
+    /// Left to a later stage, which cares for its flow entry; never the last word on a packet.
+    CatchUp = 10,
+    /// Left to a later stage, which opens a flow; never the last word on a packet.
+    Begin = 11,
 }
 
 layout!(
