@@ -28,10 +28,7 @@ pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     conntrack::recall::<F, T>(&io.tables, work);
     match work.known {
         Known::No => ControlFlow::Continue(()),
-        Known::Settled => {
-            nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
-            send::<F, B, T>(io, &work.entry)
-        }
+        Known::Settled => carry::<F, B, T>(io, work),
         Known::Unsettled => {
             work.ledger = io.ledger;
             decide(Decision::CatchUp(F::FAMILY))
@@ -46,22 +43,21 @@ pub fn begin<F: Stack, B, T>(io: &Io<B, T>, work: &mut Work<F::Addr>) -> Step<()
     decide(Decision::Begin(F::FAMILY))
 }
 
-/// The slow way of a packet with an entry: brought up to date, translated and sent. It goes on as
-/// a new one if the entry turns out to be dead.
+/// A packet whose entry needed care goes its entry's way, or is a new one if the entry is dead.
 #[inline(always)]
-pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
+pub fn catch_up<F: Stack, T: FamilyTables<F>>(
+    tables: &mut T,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    if !conntrack::keep::<F, T>(&mut io.tables, work) {
-        return decide(Decision::Begin(F::FAMILY));
-    }
-    nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
-    send::<F, B, T>(io, &work.entry)
+    decide(if conntrack::keep::<F, T>(tables, work) {
+        Decision::Carry(F::FAMILY)
+    } else {
+        Decision::Begin(F::FAMILY)
+    })
 }
 
-/// A packet of no flow is decided, gets a flow, and is sent as its first. Within its network it
-/// needs a flow only if policy must know the replies.
+/// A packet of no flow is decided. Within its network it needs a flow only if policy must know
+/// the replies.
 #[inline(always)]
 pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
@@ -72,10 +68,28 @@ pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     policy::answer::<F, T>(&io.tables, &work.packet.key, &mut work.plan)?;
     if needs_flow::<F, T>(&io.tables, work) {
         fragment::has_ports(&work.packet)?;
-        nat::open::<F, T>(&mut io.tables, work)?;
+        return decide(Decision::Open(F::FAMILY));
     }
-    nat::translate::<F, B>(&mut io.buf, &work.packet, &work.plan.forward)?;
-    send::<F, B, T>(io, &work.plan.forward)
+    work.entry = work.plan.forward;
+    decide(Decision::Carry(F::FAMILY))
+}
+
+/// A new flow gets its entries, and its packet goes their way.
+#[inline(always)]
+pub fn open<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
+    nat::open::<F, T>(tables, work)?;
+    work.entry = work.plan.forward;
+    decide(Decision::Carry(F::FAMILY))
+}
+
+/// A packet is translated and sent as its entry says.
+#[inline(always)]
+pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &Work<F::Addr>,
+) -> Step<()> {
+    nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
+    send::<F, B, T>(io, &work.entry)
 }
 
 #[inline(always)]

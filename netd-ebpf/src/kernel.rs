@@ -31,33 +31,59 @@ const AF_INET6: u32 = 10;
 const PACKET_HOST: u32 = 0;
 const INGRESS: u64 = BPF_F_INGRESS as u64;
 
-/// Runs a hook's pipeline on a packet, and the later stages it leaves the packet to. Each stage is
+/// Runs a hook's pipeline on a packet.
+#[inline(always)]
+pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
+    tell(ctx, hook, first(ctx, hook as u32))
+}
+
+/// Runs a hook's pipeline on a packet, and the later stages that it leaves the packet to. Each is
 /// a function of its own: they take turns on the one stack of 512 bytes.
 #[inline(always)]
-pub fn run(ctx: *mut __sk_buff, hook: Hook, first: extern "C" fn(*mut __sk_buff) -> i32) -> i32 {
-    let action = match first(ctx) {
-        CATCH_UP_V4 => match catch_up_v4(ctx, hook as u32) {
-            BEGIN_V4 => begin_v4(ctx, hook as u32),
-            action => action,
-        },
-        CATCH_UP_V6 => match catch_up_v6(ctx, hook as u32) {
-            BEGIN_V6 => begin_v6(ctx, hook as u32),
-            action => action,
-        },
-        BEGIN_V4 => begin_v4(ctx, hook as u32),
-        BEGIN_V6 => begin_v6(ctx, hook as u32),
-        action => action,
-    };
+pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
+    let slot = hook as u32;
+    let mut action = first(ctx, slot);
+    action = after(action, CATCH_UP, [catch_up_v4, catch_up_v6], (ctx, slot));
+    action = after(action, BEGIN, [begin_v4, begin_v6], (ctx, slot));
+    action = after(action, OPEN, [open_v4, open_v6], (ctx, slot));
+    action = after(action, CARRY, [carry_v4, carry_v6], (ctx, slot));
+    tell(ctx, hook, action)
+}
+
+/// A stage: from a packet and its hook to an action or the next stage.
+pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> i32;
+
+// No actions of the kernel's: the packet goes on to a later stage, of either family.
+const CATCH_UP: [i32; 2] = [-104, -106];
+const BEGIN: [i32; 2] = [-204, -206];
+const OPEN: [i32; 2] = [-304, -306];
+const CARRY: [i32; 2] = [-404, -406];
+/// Dropped and counted; the monitor is yet to hear of it.
+const DROP_AND_TELL: i32 = -500;
+
+#[inline(always)]
+fn after(action: i32, code: [i32; 2], next: [Stage; 2], (ctx, hook): (*mut __sk_buff, u32)) -> i32 {
+    if action == code[0] {
+        next[0](ctx, hook)
+    } else if action == code[1] {
+        next[1](ctx, hook)
+    } else {
+        action
+    }
+}
+
+#[inline(always)]
+fn tell(ctx: *mut __sk_buff, hook: Hook, action: i32) -> i32 {
     if action == DROP_AND_TELL { count::report(ctx, hook as u32) } else { action }
 }
 
-// No actions of the kernel's: the packet goes on to a later stage.
-const CATCH_UP_V4: i32 = -104;
-const CATCH_UP_V6: i32 = -106;
-const BEGIN_V4: i32 = -204;
-const BEGIN_V6: i32 = -206;
-/// Dropped and counted; the monitor is yet to hear of it.
-const DROP_AND_TELL: i32 = -300;
+#[inline(always)]
+const fn code(stage: [i32; 2], version: Version) -> i32 {
+    match version {
+        Version::V4 => stage[0],
+        Version::V6 => stage[1],
+    }
+}
 
 /// The first stages, one for each hook.
 macro_rules! first_stages {
@@ -65,8 +91,8 @@ macro_rules! first_stages {
         /// A hook's first stage.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff) -> i32 {
-            let Some(works) = maps::works(Hook::$hook as u32) else {
+        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> i32 {
+            let Some(works) = maps::works(hook) else {
                 return TC_ACT_SHOT;
             };
             let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
@@ -106,6 +132,10 @@ stages! {
     catch_up_v6, catch_up, V6, v6;
     begin_v4, begin, V4, v4;
     begin_v6, begin, V6, v6;
+    open_v4, open, V4, v4;
+    open_v6, open, V6, v6;
+    carry_v4, carry, V4, v4;
+    carry_v6, carry, V6, v6;
 }
 
 /// Does and counts what was decided.
@@ -118,10 +148,10 @@ fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict)
         count::traffic(ctx, ledger.endpoint, Direction::FromContainer);
     }
     match decision {
-        Decision::CatchUp(Version::V4) => CATCH_UP_V4,
-        Decision::CatchUp(Version::V6) => CATCH_UP_V6,
-        Decision::Begin(Version::V4) => BEGIN_V4,
-        Decision::Begin(Version::V6) => BEGIN_V6,
+        Decision::CatchUp(version) => code(CATCH_UP, version),
+        Decision::Begin(version) => code(BEGIN, version),
+        Decision::Open(version) => code(OPEN, version),
+        Decision::Carry(version) => code(CARRY, version),
         Decision::Untouched => TC_ACT_UNSPEC,
         Decision::Accept => {
             count::traffic(ctx, ledger.endpoint, Direction::ToContainer);

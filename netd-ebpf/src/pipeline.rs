@@ -66,18 +66,18 @@ pub fn to_netdev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, _works: &mut Wor
     decided(leaving_frame(io))
 }
 
-/// The slow way of a packet whose flow entry needs care: time, TCP's state, promotion, a decision
-/// of an old generation.
+/// A later stage: a packet whose flow entry needs care (time, TCP's state, promotion, a decision
+/// of an old generation).
 #[inline(always)]
 pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
     io.ledger = work.ledger;
-    decided(forward::catch_up::<F, B, T>(io, work))
+    decided(forward::catch_up::<F, T>(&mut io.tables, work))
 }
 
-/// The slow way of a packet without a flow entry.
+/// A later stage: a packet without a flow entry.
 #[inline(always)]
 pub fn begin<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
@@ -85,6 +85,26 @@ pub fn begin<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Verdict {
     io.ledger = work.ledger;
     decided(forward::route::<F, B, T>(io, work))
+}
+
+/// A later stage: a packet whose new flow needs entries.
+#[inline(always)]
+pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    io.ledger = work.ledger;
+    decided(forward::open::<F, T>(&mut io.tables, work))
+}
+
+/// The last stage: a packet whose flow entry says all.
+#[inline(always)]
+pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    io.ledger = work.ledger;
+    decided(forward::carry::<F, B, T>(io, work))
 }
 
 #[inline(always)]

@@ -38,6 +38,10 @@ pub enum Decision {
     CatchUp(Version),
     /// It has no flow entry: for `pipeline::begin`.
     Begin(Version),
+    /// Its plan needs a flow: for `pipeline::open`.
+    Open(Version),
+    /// Its flow entry says all: for `pipeline::carry`.
+    Carry(Version),
     /// Dropped.
     Drop(DropReason),
     /// Straight into the container behind this host veth, and counted against its endpoint; only
@@ -87,6 +91,8 @@ impl Verdict {
             k if k == VerdictKind::Accept as u32 => Decision::Accept,
             k if k == VerdictKind::CatchUp as u32 => Decision::CatchUp(version),
             k if k == VerdictKind::Begin as u32 => Decision::Begin(version),
+            k if k == VerdictKind::Open as u32 => Decision::Open(version),
+            k if k == VerdictKind::Carry as u32 => Decision::Carry(version),
             k if k == VerdictKind::Drop as u32 => Decision::Drop(reason(detail)),
             k if k == VerdictKind::Deliver as u32 => Decision::Deliver(to, endpoint),
             k if k == VerdictKind::ToVeth as u32 => Decision::ToVeth(to),
@@ -142,6 +148,12 @@ impl From<Decision> for Verdict {
             }
             Decision::Begin(version) => {
                 Self::pack(VerdictKind::Begin, number(version), NOBODY, NOWHERE)
+            }
+            Decision::Open(version) => {
+                Self::pack(VerdictKind::Open, number(version), NOBODY, NOWHERE)
+            }
+            Decision::Carry(version) => {
+                Self::pack(VerdictKind::Carry, number(version), NOBODY, NOWHERE)
             }
             Decision::Drop(reason) => Self::pack(VerdictKind::Drop, reason as u8, NOBODY, NOWHERE),
             Decision::Deliver(to, endpoint) => Self::pack(VerdictKind::Deliver, 0, endpoint, to),
