@@ -1,2 +1,28 @@
-//! The packet path, written once over two traits: where the bytes are and what may be looked up.
-#![no_std]
+//! The packet path, written once over two traits: where the bytes are (`PacketBuf`) and what may be
+//! looked up and inserted (`Tables`).
+//!
+//! Law: nothing here names the kernel but `kernel` (and the binary's entry points): the same source
+//! runs in the verifier, in unit and property tests and in the bench. No step allocates, panics or
+//! reads out of bounds.
+#![cfg_attr(not(any(test, feature = "testing")), no_std)]
+#![allow(
+    clippy::inline_always,
+    reason = "the verifier follows a call badly and LLVM cannot return most values from one"
+)]
+
+pub mod conntrack;
+pub mod forward;
+pub mod fragment;
+#[cfg(feature = "kernel")]
+pub mod kernel;
+pub mod nat;
+pub mod neighbor;
+pub mod packet;
+pub mod parse;
+pub mod pipeline;
+pub mod policy;
+pub mod service;
+pub mod socket;
+pub mod tables;
+pub mod verdict;
+pub mod work;

@@ -1,0 +1,315 @@
+//! The flow table: finding, keeping and opening the two entries of a connection.
+//!
+//! Laws: a reply is a flag in the entry, never the mere existence of one. A pair lives in one
+//! table at a time, but for the moment of its promotion, when it is in both: whoever looks into
+//! `Confirmed` first and into `New` second always finds it.
+
+use netd_common::map::counter::FlowStat;
+use netd_common::map::flow::{
+    FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
+    FlowKey, FlowValue, expired, twin,
+};
+use netd_common::wire::{Part, TCP, TCP_FIN, TCP_RST, TCP_SYN};
+use netd_common::{Address, Family, IfIndex};
+
+use crate::parse::{Packet, Role};
+use crate::policy::{self, Plan};
+use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
+use crate::work::{Known, Work};
+
+/// `netd_common::map::flow::twin`, in place.
+#[inline(always)]
+pub fn write_twin<A: Address>(twin: &mut FlowKey<A>, proto: u8, value: &FlowValue<A>) {
+    twin.network = value.peer_network;
+    twin.src = value.dst;
+    twin.dst = value.src;
+    twin.sport = value.dport;
+    twin.dport = value.sport;
+    twin.proto = proto;
+    twin.pad = [0; 3];
+}
+
+/// Looks for the packet's entry, and whether it says all: in mid-second of an established flow
+/// there is nothing to write.
+#[inline(always)]
+pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) {
+    work.known = Known::No;
+    if work.packet.role == Role::Signal || work.packet.part == Part::Later {
+        return;
+    }
+    if let Some(entry) = tables.flow(FlowTable::Confirmed, &work.packet.key) {
+        work.table = FlowTable::Confirmed;
+        work.entry = entry;
+        work.known = known::<F, T>(tables, work);
+    } else if let Some(entry) = tables.flow(FlowTable::New, &work.packet.key) {
+        work.table = FlowTable::New;
+        work.entry = entry;
+        work.known = known::<F, T>(tables, work);
+    }
+}
+
+#[inline(always)]
+fn known<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> Known {
+    let (packet, entry) = (&work.packet, &work.entry);
+    if packet.key.proto == F::ICMP && (packet.role == Role::Opens) == is_reply(entry) {
+        return Known::No;
+    }
+    let settled = work.table == FlowTable::Confirmed
+        && entry.last_seen_s == tables.now_s()
+        && entry.generation == tables.config().generation
+        && entry.flags & FLOW_RST == 0
+        && packet.tcp_flags & (TCP_FIN | TCP_RST | TCP_SYN) == 0;
+    if settled { Known::Settled } else { Known::Unsettled }
+}
+
+#[inline(always)]
+const fn is_reply<A>(value: &FlowValue<A>) -> bool {
+    value.flags & FLOW_REPLY != 0
+}
+
+/// Everything that an established packet in mid-second needs not: expiry, a decision of an old
+/// generation, TCP's state, promotion. False: the entry is gone and the packet is a new one.
+#[inline(always)]
+pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
+    write_twin(&mut work.twin, work.packet.key.proto, &work.entry);
+    if is_over::<F, T>(tables, work)
+        || work.entry.generation != tables.config().generation && !refresh::<F, T>(tables, work)
+    {
+        forget::<F, T>(tables, &work.packet.key, &work.twin);
+        return false;
+    }
+    advance::<F, T>(tables, work);
+    true
+}
+
+/// Past its time, or closed and opened anew by a SYN.
+#[inline(always)]
+fn is_over<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> bool {
+    let packet = &work.packet;
+    let flags = work.entry.flags;
+    let reopened = packet.key.proto == TCP
+        && packet.role == Role::Opens
+        && flags & FLOW_REPLY == 0
+        && (flags & FLOW_CLOSED == FLOW_CLOSED || flags & FLOW_RST != 0);
+    reopened || is_dead::<F, T>(tables, &work.entry, &work.twin, work.table)
+}
+
+/// Past its time in both directions: one may be silent for long while the other speaks.
+#[inline(always)]
+fn is_dead<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    entry: &FlowValue<F::Addr>,
+    twin: &FlowKey<F::Addr>,
+    table: FlowTable,
+) -> bool {
+    is_expired::<F, T>(tables, twin.proto, entry)
+        && tables
+            .flow(table, twin)
+            .is_none_or(|other| is_expired::<F, T>(tables, twin.proto, &other))
+}
+
+#[inline(always)]
+fn is_expired<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    proto: u8,
+    value: &FlowValue<F::Addr>,
+) -> bool {
+    expired(value.flags, proto, value.last_seen_s, tables.now_s(), &tables.config())
+}
+
+/// Removes both entries of a pair from both tables.
+#[inline(always)]
+pub fn forget<F: Family, T: FamilyTables<F>>(
+    tables: &mut T,
+    key: &FlowKey<F::Addr>,
+    twin: &FlowKey<F::Addr>,
+) {
+    tables.remove_flow(FlowTable::Confirmed, key);
+    tables.remove_flow(FlowTable::Confirmed, twin);
+    tables.remove_flow(FlowTable::New, key);
+    tables.remove_flow(FlowTable::New, twin);
+}
+
+/// Decides a pair of an old generation anew, from the key of its original entry. True: the
+/// decision is the same but for where the target now is, and both entries say so.
+#[inline(always)]
+fn refresh<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
+    let Some(device) = origin::<F, T>(tables, work) else {
+        return false;
+    };
+    let (original, answer) = if is_reply(&work.entry) {
+        (&work.twin, &work.packet.key)
+    } else {
+        (&work.packet.key, &work.twin)
+    };
+    work.plan.ask(original, Role::Opens, device);
+    if policy::answer::<F, T>(tables, original, &mut work.plan).is_break()
+        || !agrees(&work.plan, answer)
+    {
+        return false;
+    }
+    renew::<F, T>(tables, (original, answer), &work.plan, work.table);
+    tables.count_flow(FlowStat::Refreshed);
+    match tables.flow(work.table, &work.packet.key) {
+        Some(entry) => {
+            work.entry = entry;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Writes where both ends now are.
+#[inline(always)]
+fn renew<F: Stack, T: FamilyTables<F>>(
+    tables: &mut T,
+    (original, answer): (&FlowKey<F::Addr>, &FlowKey<F::Addr>),
+    plan: &Plan<F::Addr>,
+    table: FlowTable,
+) {
+    let generation = tables.config().generation;
+    let (forward, back) = (&plan.forward, &plan.back);
+    tables.update_flow(table, original, |entry| {
+        entry.generation = generation;
+        entry.ifindex = forward.ifindex;
+        entry.mac = forward.mac;
+        entry.next_hop = forward.next_hop;
+    });
+    tables.update_flow(table, answer, |entry| {
+        entry.generation = generation;
+        entry.mac = back.mac;
+        entry.next_hop = back.next_hop;
+    });
+}
+
+/// The device that the pair's first packet came from: where its replies go.
+#[inline(always)]
+fn origin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> Option<IfIndex> {
+    if is_reply(&work.entry) {
+        return Some(work.entry.ifindex);
+    }
+    tables.flow(work.table, &work.twin).map(|reply| reply.ifindex)
+}
+
+/// Whether a new decision translates as the pair does. The source port is the pair's own choice.
+#[inline(always)]
+fn agrees<A: Address>(plan: &Plan<A>, answer: &FlowKey<A>) -> bool {
+    let forward = &plan.forward;
+    forward.src == answer.dst
+        && forward.dst == answer.src
+        && (forward.dport == answer.sport || answer.sport == answer.dport)
+        && forward.peer_network == answer.network
+}
+
+/// Takes note of the packet: time, TCP's state, the first reply.
+#[inline(always)]
+fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) {
+    let now = tables.now_s();
+    let before = work.entry.flags;
+    let flags = flags_after(&work.packet, before);
+    work.entry.flags = flags;
+    work.entry.last_seen_s = now;
+    tables.update_flow(work.table, &work.packet.key, |entry| {
+        entry.flags = flags;
+        entry.last_seen_s = now;
+    });
+    if flags != before {
+        tables.update_flow(work.table, &work.twin, |entry| {
+            entry.flags = entry.flags & !FLOW_SHARED | flags & FLOW_SHARED;
+        });
+    }
+    if work.table == FlowTable::New && is_confirmed(&work.packet, flags) {
+        promote::<F, T>(tables, work);
+    }
+}
+
+/// The flags that both entries of a pair have alike.
+const FLOW_SHARED: u16 = FLOW_ASSURED | FLOW_CLOSED | FLOW_RST;
+
+/// The flags after this packet. A segment without RST after one with it shows that the connection
+/// lives (RFC 5961: a forged RST is challenged, not obeyed).
+#[inline(always)]
+fn flags_after<A>(packet: &Packet<A>, before: u16) -> u16 {
+    let mut flags = before;
+    if before & FLOW_REPLY != 0 {
+        flags |= FLOW_ASSURED;
+    }
+    if packet.key.proto != TCP {
+        return flags;
+    }
+    if packet.tcp_flags & TCP_FIN != 0 {
+        flags |= if before & FLOW_REPLY != 0 { FLOW_CLOSING_REPLY } else { FLOW_CLOSING_ORIG };
+    }
+    if packet.tcp_flags & TCP_RST != 0 { flags | FLOW_RST } else { flags & !FLOW_RST }
+}
+
+/// Worth a place that is never evicted: any reply, but for TCP the originator's own answer to it,
+/// so that SYNs from forged addresses stay embryonic although the target answers them.
+#[inline(always)]
+fn is_confirmed<A>(packet: &Packet<A>, flags: u16) -> bool {
+    if packet.key.proto != TCP {
+        return flags & FLOW_REPLY != 0;
+    }
+    flags & FLOW_ASSURED != 0
+        && flags & (FLOW_REPLY | FLOW_RST) == 0
+        && packet.tcp_flags & (TCP_SYN | TCP_RST) == 0
+}
+
+/// Moves a pair to where nothing evicts it. On a full table it stays where it is.
+#[inline(always)]
+fn promote<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) {
+    let (key, twin) = (&work.packet.key, &work.twin);
+    let Some(reply) = tables.flow(FlowTable::New, twin) else {
+        return;
+    };
+    work.reply = reply;
+    let inserted = tables
+        .insert_flow(FlowTable::Confirmed, twin, &work.reply, Insert::Replace)
+        .and_then(|()| tables.insert_flow(FlowTable::Confirmed, key, &work.entry, Insert::Replace));
+    if inserted.is_err() {
+        tables.remove_flow(FlowTable::Confirmed, twin);
+        tables.count_flow(FlowStat::Pressure);
+        return;
+    }
+    tables.remove_flow(FlowTable::New, twin);
+    tables.remove_flow(FlowTable::New, key);
+    tables.count_flow(FlowStat::Promoted);
+}
+
+/// Takes the reply key of a new flow: the insertion is the allocation. A key that only a dead
+/// flow or this very flow holds is free.
+#[inline(always)]
+pub fn claim<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &Work<F::Addr>) -> bool {
+    let is_free = is_claimable::<F, T>(tables, work, FlowTable::Confirmed)
+        && is_claimable::<F, T>(tables, work, FlowTable::New);
+    if !is_free
+        || tables.insert_flow(FlowTable::New, &work.twin, &work.reply, Insert::Absent).is_err()
+    {
+        return false;
+    }
+    // Another CPU may have promoted a holder between the look and the insertion.
+    if tables.flow(FlowTable::Confirmed, &work.twin).is_some() {
+        tables.remove_flow(FlowTable::New, &work.twin);
+        return false;
+    }
+    true
+}
+
+#[inline(always)]
+fn is_claimable<F: Stack, T: FamilyTables<F>>(
+    tables: &mut T,
+    work: &Work<F::Addr>,
+    table: FlowTable,
+) -> bool {
+    let Some(held) = tables.flow(table, &work.twin) else {
+        return true;
+    };
+    let other = twin(work.twin.proto, &held);
+    let ours = other == work.packet.key;
+    if !ours && !is_dead::<F, T>(tables, &held, &other, table) {
+        return false;
+    }
+    tables.remove_flow(table, &other);
+    tables.remove_flow(table, &work.twin);
+    true
+}

@@ -1,0 +1,214 @@
+//! Where packets go: by flow, by address through the gateway, by MAC within a network, or to all.
+//!
+//! Law: a network is a switch; within it the destination MAC decides, and only a packet addressed
+//! to the gateway's MAC is routed.
+
+use core::ops::ControlFlow;
+
+use netd_common::map::endpoint::{EndpointValue, StationKey, StationValue};
+use netd_common::map::flow::{FLOW_BRIDGED, FLOW_UPLINK, FlowValue};
+use netd_common::map::network::{ICC_DISABLED, INTERNAL};
+use netd_common::wire::{Ethernet, MacPair};
+use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
+
+use crate::packet::{Io, PacketBuf};
+use crate::parse::Packet;
+use crate::tables::{FamilyTables, Stack, Tables};
+use crate::verdict::{Decision, OrStop, Sender, Step, decide, refuse};
+use crate::work::{Known, Work};
+use crate::{conntrack, fragment, nat, policy};
+
+/// A packet whose flow entry says all is translated and sent; one whose entry needs more goes the
+/// slow way.
+#[inline(always)]
+pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
+    conntrack::recall::<F, T>(&io.tables, work);
+    match work.known {
+        Known::No => ControlFlow::Continue(()),
+        Known::Settled => carry::<F, B, T>(io, work),
+        Known::Unsettled => {
+            work.ledger = io.ledger;
+            decide(Decision::CatchUp(F::FAMILY))
+        }
+    }
+}
+
+/// Leaves a packet without an entry to `pipeline::begin`.
+#[inline(always)]
+pub fn begin<F: Stack, B, T>(io: &Io<B, T>, work: &mut Work<F::Addr>) -> Step<()> {
+    work.ledger = io.ledger;
+    decide(Decision::Begin(F::FAMILY))
+}
+
+/// A packet whose entry needed care goes its entry's way, or is a new one if the entry is dead.
+#[inline(always)]
+pub fn catch_up<F: Stack, T: FamilyTables<F>>(
+    tables: &mut T,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
+    decide(if conntrack::keep::<F, T>(tables, work) {
+        Decision::Carry(F::FAMILY)
+    } else {
+        Decision::Begin(F::FAMILY)
+    })
+}
+
+/// A packet of no flow is decided. Within its network it needs a flow only if policy must know
+/// the replies.
+#[inline(always)]
+pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
+    let device = io.buf.ifindex();
+    work.plan.ask(&work.packet.key, work.packet.role, device);
+    policy::answer::<F, T>(&io.tables, &work.packet.key, &mut work.plan)?;
+    if needs_flow::<F, T>(&io.tables, work) {
+        fragment::has_ports(&work.packet)?;
+        return decide(Decision::Open(F::FAMILY));
+    }
+    work.entry = work.plan.forward;
+    decide(Decision::Carry(F::FAMILY))
+}
+
+/// A new flow gets its entries, and its packet goes their way.
+#[inline(always)]
+pub fn open<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
+    nat::open::<F, T>(tables, work)?;
+    work.entry = work.plan.forward;
+    decide(Decision::Carry(F::FAMILY))
+}
+
+/// A packet is translated and sent as its entry says.
+#[inline(always)]
+pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &Work<F::Addr>,
+) -> Step<()> {
+    nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
+    send::<F, B, T>(io, &work.entry)
+}
+
+#[inline(always)]
+fn needs_flow<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> bool {
+    work.plan.forward.flags & FLOW_BRIDGED == 0
+        || tables.network(work.packet.key.network).flags & ICC_DISABLED != 0
+}
+
+/// Sends a translated packet as its flow says.
+#[inline(always)]
+fn send<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    value: &FlowValue<F::Addr>,
+) -> Step<()> {
+    if value.flags & FLOW_UPLINK != 0 {
+        io.buf.set_mark(FORWARD_MARK);
+        io.next_hop = F::widen(value.next_hop);
+        return decide(Decision::Uplink(value.ifindex, F::FAMILY));
+    }
+    let macs = MacPair { dst: value.mac, src: io.tables.network(value.peer_network).gateway_mac };
+    if io.buf.store(0, &macs).is_err() {
+        return refuse(DropReason::KernelRefused);
+    }
+    decide(Decision::Deliver(value.ifindex, value.endpoint))
+}
+
+/// An IP packet within its network, by MAC.
+#[inline(always)]
+pub fn switch<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    let Some(station) = station(&io.tables, endpoint.network, frame.dst) else {
+        return decide(Decision::Replicate(Sender::Container));
+    };
+    if io.tables.network(endpoint.network).flags & ICC_DISABLED != 0
+        && !is_discovery::<F>(&work.packet)
+    {
+        return begin::<F, B, T>(io, work);
+    }
+    deliver(&station)
+}
+
+/// Neighbour discovery goes on whatever the policy: without it nobody is reached at all.
+#[inline(always)]
+fn is_discovery<F: Stack>(packet: &Packet<F::Addr>) -> bool {
+    F::VERSION == 6 && packet.key.proto == F::ICMP && packet.key.dst.is_link_local()
+}
+
+/// A frame that is no IP packet, by MAC.
+#[inline(always)]
+pub fn switch_frame<B: PacketBuf, T: Tables>(
+    io: &mut Io<B, T>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    if frame.dst.is_group() {
+        return decide(Decision::Replicate(Sender::Container));
+    }
+    if frame.dst == endpoint.gateway_mac {
+        return decide(Decision::HostStack(io.tables.network(endpoint.network).gateway));
+    }
+    match station(&io.tables, endpoint.network, frame.dst) {
+        Some(station) => deliver(&station),
+        None => decide(Decision::Replicate(Sender::Container)),
+    }
+}
+
+#[inline(always)]
+fn deliver(station: &StationValue) -> Step<()> {
+    decide(Decision::Deliver(station.ifindex, station.endpoint))
+}
+
+/// The endpoint that a frame is for.
+#[inline(always)]
+pub fn station<T: Tables>(tables: &T, network: NetworkIndex, mac: MacAddr) -> Option<StationValue> {
+    tables.station(&StationKey { network, mac, pad: 0 })
+}
+
+/// The host's frame, by MAC or to all members.
+#[inline(always)]
+pub fn from_gateway<B: PacketBuf, T: Tables>(
+    io: &mut Io<B, T>,
+    frame: &Ethernet,
+    network: NetworkIndex,
+) -> Step<()> {
+    if !frame.dst.is_group()
+        && let Some(station) = station(&io.tables, network, frame.dst)
+    {
+        return decide(Decision::ToVeth(station.ifindex));
+    }
+    decide(Decision::Replicate(Sender::Host))
+}
+
+/// A packet that the host forwards to a network is as much from outside as one on an uplink.
+#[inline(always)]
+pub fn check_forwarded<F: Stack, B: PacketBuf, T: Tables>(
+    io: &Io<B, T>,
+    network: NetworkIndex,
+) -> Step<()> {
+    if io.buf.is_forwarded() && io.tables.network(network).flags & F::OPEN == 0 {
+        return refuse(DropReason::NotPublished);
+    }
+    ControlFlow::Continue(())
+}
+
+/// The network that a packet on its way out of an uplink would leak from.
+#[inline(always)]
+pub fn check_leak<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    src: F::Addr,
+) -> Step<()> {
+    let network = io.tables.subnet(src).or_untouched()?;
+    io.ledger.network = network;
+    let flags = io.tables.network(network).flags;
+    if flags & (INTERNAL | F::MASQUERADE) == 0 {
+        return decide(Decision::Untouched);
+    }
+    refuse(DropReason::LeakedSource)
+}

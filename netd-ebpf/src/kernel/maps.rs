@@ -1,0 +1,466 @@
+//! The maps of the object, and the tables that they are.
+//!
+//! Law: names, types and capacities are those of `netd_common::map::MAPS`; the object's test
+//! compares them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock_tuple};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_tcp, bpf_sk_lookup_udp,
+    bpf_sk_release,
+};
+use aya_ebpf::macros::btf_map;
+use netd_common::map::config::Config;
+use netd_common::map::counter::{
+    DropKey, EndpointCounters, EventBudget, FlowStat, TrafficCounter, VerdictTrace,
+};
+use netd_common::map::endpoint::{
+    AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
+};
+use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
+use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
+use netd_common::map::{self, MapSpec};
+use netd_common::verdict::Event;
+use netd_common::wire::TCP;
+use netd_common::{Family, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
+
+use super::{AF_INET, AF_INET6};
+use crate::pipeline::Works;
+use crate::socket::PeerTables;
+use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route, Tables};
+
+const fn capacity(spec: &MapSpec) -> usize {
+    spec.capacity as usize
+}
+
+macro_rules! maps {
+    ($($vis:vis $konst:ident = $name:literal, $kind:ident<$($ty:ty),+>;)+) => {$(
+        #[btf_map(name = $name)]
+        $vis static $konst: $kind<$($ty,)+ { capacity(&map::$konst) }> = $kind::new();
+    )+};
+}
+
+maps! {
+    CONFIG = "config", Array<Config>;
+    NETWORKS = "networks", Array<NetworkValue>;
+    GATEWAYS = "gateways", HashMap<IfIndex, u32>;
+    ENDPOINTS = "endpoints", HashMap<IfIndex, EndpointValue>;
+    ADDRESSES_V4 = "addresses_v4", HashMap<AddressKey<Ipv4>, AddressValue>;
+    ADDRESSES_V6 = "addresses_v6", HashMap<AddressKey<Ipv6>, AddressValue>;
+    STATIONS = "stations", HashMap<StationKey, StationValue>;
+    MEMBERS = "members", HashMap<MemberKey, IfIndex>;
+    SUBNETS_V4 = "subnets_v4", LpmTrie<Ipv4, SubnetValue>;
+    SUBNETS_V6 = "subnets_v6", LpmTrie<Ipv6, SubnetValue>;
+    HOST_ADDRS_V4 = "host_addrs_v4", HashMap<Ipv4, HostAddressValue>;
+    HOST_ADDRS_V6 = "host_addrs_v6", HashMap<Ipv6, HostAddressValue>;
+    UPLINKS = "uplinks", HashMap<IfIndex, UplinkValue>;
+    PUBLISHED_V4 = "published_v4", HashMap<PublishedKey<Ipv4>, PublishedValue<Ipv4>>;
+    PUBLISHED_V6 = "published_v6", HashMap<PublishedKey<Ipv6>, PublishedValue<Ipv6>>;
+    FLOWS_NEW_V4 = "flows_new_v4", LruHashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
+    FLOWS_NEW_V6 = "flows_new_v6", LruHashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
+    FLOWS_V4 = "flows_v4", HashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
+    FLOWS_V6 = "flows_v6", HashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
+    SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
+    pub(super) COUNTERS = "counters", PerCpuArray<EndpointCounters>;
+    PUBLISHED_HITS = "published_hits", PerCpuArray<u64>;
+    pub(super) DROPS = "drops", PerCpuHashMap<DropKey, TrafficCounter>;
+    FLOW_STATS = "flow_stats", PerCpuArray<u64>;
+    pub(super) EVENTS = "events", RingBuf<Event>;
+    SNAT_PROBES = "snat_probes", PerCpuArray<u64>;
+    pub(super) EVENT_BUDGET = "event_budget", PerCpuArray<EventBudget>;
+    pub(super) SCRATCH = "scratch", PerCpuArray<VerdictTrace>;
+}
+
+/// Notes on the packet at hand, by hook: a copy that `from_host` makes runs `to_container` before
+/// `from_host` ends. Of no use to anyone else, and so not in the list.
+#[btf_map(name = "works")]
+static WORKS: PerCpuArray<Works, 8> = PerCpuArray::new();
+
+/// This CPU's notes for a hook.
+#[inline(always)]
+pub(super) fn works(hook: u32) -> Option<&'static mut Works> {
+    // SAFETY: the slot is this CPU's own, all zero is a valid value, and no program of this hook
+    // interrupts another on the same CPU.
+    WORKS.get_ptr_mut(hook).map(|works| unsafe { &mut *works })
+}
+
+/// The maps, with the context that the kernel's own lookups want.
+#[derive(Debug)]
+pub struct Maps {
+    ctx: *mut c_void,
+}
+
+impl Maps {
+    /// For the program's context.
+    #[inline(always)]
+    pub(super) const fn new(ctx: *mut c_void) -> Self {
+        Self { ctx }
+    }
+}
+
+/// A member's host veth.
+#[inline(always)]
+pub(super) fn member(network: u32, slot: u32) -> Option<IfIndex> {
+    let key = MemberKey { network: NetworkIndex(network), slot };
+    // SAFETY: copied at once; a value of four bytes is never seen half written.
+    unsafe { MEMBERS.get(key) }.copied()
+}
+
+#[inline(always)]
+fn increment<const N: usize>(counters: &PerCpuArray<u64, N>, slot: u32) {
+    if let Some(counter) = counters.get_ptr_mut(slot) {
+        // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
+        unsafe { *counter += 1 };
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn config(&self) -> Config {
+        CONFIG.get(0).copied().unwrap_or(Config::ZERO)
+    }
+
+    #[inline(always)]
+    fn network(&self, index: NetworkIndex) -> NetworkValue {
+        NETWORKS.get(index.0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn gateway(&self, ifindex: IfIndex) -> Option<NetworkIndex> {
+        // SAFETY: copied at once, as all values below are.
+        unsafe { GATEWAYS.get(ifindex) }.map(|index| NetworkIndex(*index))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, ifindex: IfIndex) -> Option<EndpointValue> {
+        // SAFETY: copied at once; the controller replaces entries, it never edits them.
+        unsafe { ENDPOINTS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn station(&self, key: &StationKey) -> Option<StationValue> {
+        // SAFETY: copied at once; the controller replaces entries, it never edits them.
+        unsafe { STATIONS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: IfIndex) -> Option<UplinkValue> {
+        // SAFETY: copied at once; the controller replaces entries, it never edits them.
+        unsafe { UPLINKS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn now_s(&self) -> u32 {
+        // SAFETY: takes nothing.
+        (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+    }
+
+    #[inline(always)]
+    fn count_flow(&mut self, stat: FlowStat) {
+        increment(&FLOW_STATS, stat as u32);
+    }
+
+    #[inline(always)]
+    fn count_hit(&mut self, slot: u32) {
+        increment(&PUBLISHED_HITS, slot);
+    }
+
+    #[inline(always)]
+    fn count_probe(&mut self, probe: u32) {
+        increment(&SNAT_PROBES, probe);
+    }
+
+    #[inline(always)]
+    fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G) {
+        let mut round = Round { tables: self, body };
+        // SAFETY: the callback takes an index and the context given here, which outlives the loop.
+        unsafe { bpf_loop(rounds, Round::<'_, G>::run as *mut c_void, (&raw mut round).cast(), 0) };
+    }
+}
+
+/// What `bpf_loop` passes on to each round.
+struct Round<'a, G> {
+    tables: &'a mut Maps,
+    body: G,
+}
+
+impl<G: FnMut(&mut Maps, u32) -> bool> Round<'_, G> {
+    extern "C" fn run(index: u32, round: *mut Self) -> i64 {
+        // SAFETY: bpf_loop passes on what `repeat` gave it.
+        let round = unsafe { &mut *round };
+        i64::from((round.body)(round.tables, index))
+    }
+}
+
+macro_rules! family_tables {
+    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $route:ident, $tuple:ident) => {
+        impl FamilyTables<$family> for Maps {
+            #[inline(always)]
+            fn address(&self, key: &AddressKey<<$family as Family>::Addr>) -> Option<AddressValue> {
+                // SAFETY: copied at once; the controller replaces entries, it never edits them.
+                unsafe { $addresses.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn subnet(&self, addr: <$family as Family>::Addr) -> Option<NetworkIndex> {
+                let bits = size_of_val(&addr) as u32 * 8;
+                $subnets.get(&Key::new(bits, addr)).map(|value| value.network)
+            }
+
+            #[inline(always)]
+            fn host_address(&self, addr: &<$family as Family>::Addr) -> Option<HostAddressValue> {
+                // SAFETY: copied at once; the controller replaces entries, it never edits them.
+                unsafe { $host.get(addr) }.copied()
+            }
+
+            #[inline(always)]
+            fn published(
+                &self,
+                key: &PublishedKey<<$family as Family>::Addr>,
+            ) -> Option<PublishedValue<<$family as Family>::Addr>> {
+                // SAFETY: copied at once; the controller replaces entries, it never edits them.
+                unsafe { $published.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn flow(
+                &self,
+                table: FlowTable,
+                key: &FlowKey<<$family as Family>::Addr>,
+            ) -> Option<FlowValue<<$family as Family>::Addr>> {
+                // SAFETY: copied at once. What another CPU changes in place (time, flags,
+                // generation with its target) is valid old or new.
+                match table {
+                    FlowTable::Confirmed => unsafe { $flows.get(key) }.copied(),
+                    // SAFETY: as above.
+                    FlowTable::New => unsafe { $flows_new.get(key) }.copied(),
+                }
+            }
+
+            #[inline(always)]
+            fn update_flow(
+                &mut self,
+                table: FlowTable,
+                key: &FlowKey<<$family as Family>::Addr>,
+                change: impl FnOnce(&mut FlowValue<<$family as Family>::Addr>),
+            ) {
+                let entry = match table {
+                    FlowTable::Confirmed => $flows.get_ptr_mut(key),
+                    FlowTable::New => $flows_new.get_ptr_mut(key),
+                };
+                if let Some(entry) = entry {
+                    // SAFETY: the entry's memory outlives the program; a lost race between CPUs
+                    // leaves one of two valid values in each field.
+                    change(unsafe { &mut *entry });
+                }
+            }
+
+            #[inline(always)]
+            fn insert_flow(
+                &mut self,
+                table: FlowTable,
+                key: &FlowKey<<$family as Family>::Addr>,
+                value: &FlowValue<<$family as Family>::Addr>,
+                mode: Insert,
+            ) -> Result<(), InsertError> {
+                let mode = update_mode(mode);
+                inserted(match table {
+                    FlowTable::Confirmed => $flows.insert(key, value, mode),
+                    FlowTable::New => $flows_new.insert(key, value, mode),
+                })
+            }
+
+            #[inline(always)]
+            fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<<$family as Family>::Addr>) {
+                // An entry that is not there is as good as removed.
+                let _absent = match table {
+                    FlowTable::Confirmed => $flows.remove(key),
+                    FlowTable::New => $flows_new.remove(key),
+                };
+            }
+
+            #[inline(always)]
+            fn route(
+                &self,
+                device: IfIndex,
+                src: &<$family as Family>::Addr,
+                dst: &<$family as Family>::Addr,
+            ) -> Route<<$family as Family>::Addr> {
+                $route(self.ctx, device, src, dst)
+            }
+
+            #[inline(always)]
+            fn host_socket(&self, key: &FlowKey<<$family as Family>::Addr>) -> bool {
+                let mut tuple = $tuple(key);
+                find_socket(self.ctx, key.proto, (&raw mut tuple).cast(), size_of_val(&tuple))
+            }
+        }
+    };
+}
+
+family_tables!(
+    V4,
+    ADDRESSES_V4,
+    SUBNETS_V4,
+    HOST_ADDRS_V4,
+    PUBLISHED_V4,
+    FLOWS_V4,
+    FLOWS_NEW_V4,
+    route_v4,
+    tuple_v4
+);
+family_tables!(
+    V6,
+    ADDRESSES_V6,
+    SUBNETS_V6,
+    HOST_ADDRS_V6,
+    PUBLISHED_V6,
+    FLOWS_V6,
+    FLOWS_NEW_V6,
+    route_v6,
+    tuple_v6
+);
+
+#[inline(always)]
+const fn update_mode(mode: Insert) -> u64 {
+    match mode {
+        Insert::Absent => 1,
+        Insert::Replace => 0,
+    }
+}
+
+#[inline(always)]
+const fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
+    const EEXIST: i32 = -17;
+    match result {
+        Ok(()) => Ok(()),
+        Err(EEXIST) => Err(InsertError::Exists),
+        Err(_) => Err(InsertError::Full),
+    }
+}
+
+/// The kernel's `struct bpf_fib_lookup`; IPv4 addresses stand in the first word of each.
+#[repr(C)]
+#[derive(Default)]
+struct FibQuery {
+    family: u8,
+    proto: u8,
+    ports: [u16; 2],
+    total_len: u16,
+    ifindex: u32,
+    flow_info: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: u32,
+    macs: [u32; 3],
+}
+
+const _: () = assert!(size_of::<FibQuery>() == 64, "the kernel's struct has 64 bytes");
+
+const FIB_SKIP_NEIGH: u32 = 4;
+const FIB_SUCCESS: i64 = 0;
+const FIB_NOT_FORWARDED: i64 = 4;
+
+/// Asks the host's routes; 0 and the query's answer on success.
+#[inline(always)]
+fn ask_routes(ctx: *mut c_void, query: &mut FibQuery) -> i64 {
+    // SAFETY: the query has the layout and length of the kernel's struct.
+    unsafe {
+        bpf_fib_lookup(
+            ctx,
+            core::ptr::from_mut(query).cast(),
+            size_of::<FibQuery>() as i32,
+            FIB_SKIP_NEIGH,
+        )
+    }
+}
+
+#[inline(always)]
+fn route_of<A>(code: i64, ifindex: u32, next_hop: A) -> Route<A> {
+    match code {
+        FIB_SUCCESS => Route::Via(IfIndex(ifindex), next_hop),
+        FIB_NOT_FORWARDED => Route::Local,
+        _ => Route::Missing,
+    }
+}
+
+#[inline(always)]
+fn route_v4(ctx: *mut c_void, device: IfIndex, src: &Ipv4, dst: &Ipv4) -> Route<Ipv4> {
+    let mut query = FibQuery { family: AF_INET as u8, ifindex: device.0, ..FibQuery::default() };
+    query.src[0] = src.0;
+    query.dst[0] = dst.0;
+    let code = ask_routes(ctx, &mut query);
+    // An IPv4 route by way of an IPv6 neighbour is left to the kernel.
+    let next_hop = if u32::from(query.family) == AF_INET { Ipv4(query.dst[0]) } else { Ipv4(0) };
+    route_of(code, query.ifindex, next_hop)
+}
+
+#[inline(always)]
+fn route_v6(ctx: *mut c_void, device: IfIndex, src: &Ipv6, dst: &Ipv6) -> Route<Ipv6> {
+    let mut query = FibQuery {
+        family: AF_INET6 as u8,
+        ifindex: device.0,
+        src: src.0,
+        dst: dst.0,
+        ..FibQuery::default()
+    };
+    let code = ask_routes(ctx, &mut query);
+    route_of(code, query.ifindex, Ipv6(query.dst))
+}
+
+#[repr(C)]
+struct Tuple<A> {
+    src: A,
+    dst: A,
+    sport: u16,
+    dport: u16,
+}
+
+#[inline(always)]
+fn tuple_v4(key: &FlowKey<Ipv4>) -> Tuple<Ipv4> {
+    Tuple { src: key.src, dst: key.dst, sport: key.sport.0, dport: key.dport.0 }
+}
+
+#[inline(always)]
+fn tuple_v6(key: &FlowKey<Ipv6>) -> Tuple<Ipv6> {
+    Tuple { src: key.src, dst: key.dst, sport: key.sport.0, dport: key.dport.0 }
+}
+
+#[inline(always)]
+fn find_socket(ctx: *mut c_void, proto: u8, tuple: *mut bpf_sock_tuple, len: usize) -> bool {
+    let netns = BPF_F_CURRENT_NETNS as u64;
+    // SAFETY: the tuple has one of the two lengths that the kernel knows.
+    let socket = unsafe {
+        if proto == TCP {
+            bpf_sk_lookup_tcp(ctx, tuple, len as u32, netns, 0)
+        } else {
+            bpf_sk_lookup_udp(ctx, tuple, len as u32, netns, 0)
+        }
+    };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the reference was taken by the lookup above.
+    unsafe { bpf_sk_release(socket.cast()) };
+    true
+}
+
+impl PeerTables for Maps {
+    #[inline(always)]
+    fn peer(&self, key: &SocketPeerKey) -> Option<SocketPeer> {
+        // SAFETY: copied at once.
+        unsafe { SOCKET_PEERS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, key: &SocketPeerKey, peer: &SocketPeer) {
+        // A full table evicts; without memory the application sees the backend's address.
+        let _refused = SOCKET_PEERS.insert(key, peer, 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! A packet in the kernel.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::{
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
+use bytemuck::Pod;
+use netd_common::IfIndex;
+
+use super::PACKET_HOST;
+use crate::packet::{ChecksumField, Cover, PacketBuf, Refused};
+
+/// Linux 6.16 on: the pseudo header is IPv6's, which no header checksum makes up for.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// The packet that a program was called for.
+#[derive(Debug)]
+pub struct Skb {
+    ctx: *mut __sk_buff,
+}
+
+impl Skb {
+    /// Of the program's context.
+    #[inline(always)]
+    pub(super) const fn new(ctx: *mut __sk_buff) -> Self {
+        Self { ctx }
+    }
+}
+
+#[inline(always)]
+const fn done(code: i64) -> Result<(), Refused> {
+    if code == 0 { Ok(()) } else { Err(Refused) }
+}
+
+impl PacketBuf for Skb {
+    #[inline(always)]
+    fn frame_len(&self) -> u32 {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).len }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> IfIndex {
+        // SAFETY: the context is the one the kernel gave the program.
+        IfIndex(unsafe { (*self.ctx).ifindex })
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn is_forwarded(&self) -> bool {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).ingress_ifindex != 0 }
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).mark }
+    }
+
+    #[inline(always)]
+    fn set_mark(&mut self, mark: u32) {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).mark = mark }
+    }
+
+    #[inline(always)]
+    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes exactly the value's length, or reports failure.
+        let code = unsafe {
+            bpf_skb_load_bytes(
+                self.ctx.cast(),
+                offset,
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+            )
+        };
+        if code != 0 {
+            return None;
+        }
+        // SAFETY: written in full, and any bytes are a value of plain data.
+        Some(unsafe { value.assume_init() })
+    }
+
+    #[inline(always)]
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused> {
+        // SAFETY: the helper reads exactly the value's length.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.ctx.cast(),
+                offset,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                0,
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn fold_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Refused> {
+        // SAFETY: takes plain numbers; the kernel checks the offset.
+        done(unsafe { bpf_l3_csum_replace(self.ctx.cast(), offset, 0, u64::from(difference), 0) })
+    }
+
+    #[inline(always)]
+    fn fold_checksum(
+        &mut self,
+        field: ChecksumField,
+        cover: Cover,
+        difference: u32,
+    ) -> Result<(), Refused> {
+        let mut flags = 0;
+        if field.zero_is_none {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        if matches!(cover, Cover::PseudoHeader) {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+        }
+        let fold = |flags| {
+            // SAFETY: takes plain numbers; the kernel checks the offset.
+            done(unsafe {
+                bpf_l4_csum_replace(self.ctx.cast(), field.offset, 0, u64::from(difference), flags)
+            })
+        };
+        // Kernels before 6.16 refuse the flag they do not know.
+        if field.ipv6 && matches!(cover, Cover::PseudoHeader) && fold(flags | BPF_F_IPV6).is_ok() {
+            return Ok(());
+        }
+        fold(flags)
+    }
+}

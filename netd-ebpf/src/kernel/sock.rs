@@ -1,0 +1,156 @@
+//! The socket hooks' edge: contexts of `cgroup/sock_addr` and `cgroup/sock`.
+//!
+//! Law: a hook acts in the host's own network namespace only.
+
+use core::ffi::c_void;
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use netd_common::{Be16, Family, Ipv4, Ipv6};
+
+use super::maps::Maps;
+use crate::socket::{self, Named, mapped, unmapped};
+use crate::tables::Tables;
+
+/// The kernel goes on.
+const ALLOW: i32 = 1;
+/// The kernel refuses with EPERM.
+const REFUSE: i32 = 0;
+
+#[inline(always)]
+fn is_host(ctx: *mut c_void) -> bool {
+    // SAFETY: the context is the one the kernel gave the program.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx) };
+    cookie == Maps::new(ctx).config().host_netns_cookie
+}
+
+/// How a family's address stands in the context. Volatile, because the verifier takes words only
+/// and LLVM would join them.
+pub trait SockAddr: Family {
+    /// Reads the address.
+    ///
+    /// # Safety
+    /// The context is the program's own.
+    unsafe fn read(ctx: *mut bpf_sock_addr) -> Ipv6;
+
+    /// Writes the address.
+    ///
+    /// # Safety
+    /// The context is the program's own.
+    unsafe fn write(ctx: *mut bpf_sock_addr, addr: Ipv6);
+}
+
+impl SockAddr for netd_common::V4 {
+    #[inline(always)]
+    unsafe fn read(ctx: *mut bpf_sock_addr) -> Ipv6 {
+        // SAFETY: the caller's promise.
+        mapped(Ipv4(unsafe { read_volatile(&raw const (*ctx).user_ip4) }))
+    }
+
+    #[inline(always)]
+    unsafe fn write(ctx: *mut bpf_sock_addr, addr: Ipv6) {
+        // SAFETY: the caller's promise.
+        unsafe { write_volatile(&raw mut (*ctx).user_ip4, addr.0[3]) };
+    }
+}
+
+impl SockAddr for netd_common::V6 {
+    #[inline(always)]
+    unsafe fn read(ctx: *mut bpf_sock_addr) -> Ipv6 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ipv6([
+                read_volatile(&raw const (*ctx).user_ip6[0]),
+                read_volatile(&raw const (*ctx).user_ip6[1]),
+                read_volatile(&raw const (*ctx).user_ip6[2]),
+                read_volatile(&raw const (*ctx).user_ip6[3]),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write(ctx: *mut bpf_sock_addr, addr: Ipv6) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            write_volatile(&raw mut (*ctx).user_ip6[0], addr.0[0]);
+            write_volatile(&raw mut (*ctx).user_ip6[1], addr.0[1]);
+            write_volatile(&raw mut (*ctx).user_ip6[2], addr.0[2]);
+            write_volatile(&raw mut (*ctx).user_ip6[3], addr.0[3]);
+        }
+    }
+}
+
+#[inline(always)]
+fn named<F: SockAddr>(ctx: *mut bpf_sock_addr) -> Named {
+    // SAFETY: the context is the one the kernel gave the program.
+    unsafe {
+        Named {
+            cookie: bpf_get_socket_cookie(ctx.cast()),
+            addr: F::read(ctx),
+            port: Be16(read_volatile(&raw const (*ctx).user_port) as u16),
+            proto: read_volatile(&raw const (*ctx).protocol) as u8,
+        }
+    }
+}
+
+#[inline(always)]
+fn rename<F: SockAddr>(ctx: *mut bpf_sock_addr, addr: Ipv6, port: Be16) {
+    // SAFETY: the context is the one the kernel gave the program.
+    unsafe {
+        F::write(ctx, addr);
+        write_volatile(&raw mut (*ctx).user_port, u32::from(port.0));
+    }
+}
+
+/// connect and sendmsg: the published port's backend instead.
+#[inline(always)]
+pub fn translate<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
+    if is_host(ctx.cast())
+        && let Some((addr, port)) = socket::translate(&mut Maps::new(ctx.cast()), &named::<F>(ctx))
+    {
+        rename::<F>(ctx, addr, port);
+    }
+    ALLOW
+}
+
+/// recvmsg and getpeername: the address that the application asked for.
+#[inline(always)]
+pub fn recover<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
+    if is_host(ctx.cast())
+        && let Some(peer) = socket::recover(&Maps::new(ctx.cast()), &named::<F>(ctx))
+        && (F::VERSION == 6 || unmapped(peer.addr).is_some())
+    {
+        rename::<F>(ctx, peer.addr, peer.port);
+    }
+    ALLOW
+}
+
+/// `post_bind`: a published port is not for the host's sockets. The hook cannot read a socket's
+/// mark, so nobody is exempt: who must hold a port binds it before it is published.
+#[inline(always)]
+pub fn guard_bind<F: Family>(ctx: *mut bpf_sock) -> i32 {
+    if !is_host(ctx.cast()) {
+        return ALLOW;
+    }
+    // SAFETY: the context is the one the kernel gave the program.
+    let wanted = unsafe {
+        let addr = if F::VERSION == 4 {
+            mapped(Ipv4(read_volatile(&raw const (*ctx).src_ip4)))
+        } else {
+            Ipv6([
+                read_volatile(&raw const (*ctx).src_ip6[0]),
+                read_volatile(&raw const (*ctx).src_ip6[1]),
+                read_volatile(&raw const (*ctx).src_ip6[2]),
+                read_volatile(&raw const (*ctx).src_ip6[3]),
+            ])
+        };
+        Named {
+            cookie: 0,
+            addr,
+            port: Be16::new(read_volatile(&raw const (*ctx).src_port) as u16),
+            proto: read_volatile(&raw const (*ctx).protocol) as u8,
+        }
+    };
+    if socket::is_taken(&Maps::new(ctx.cast()), &wanted) { REFUSE } else { ALLOW }
+}

@@ -1,0 +1,418 @@
+//! Who may send what, and where a new flow goes: the truth table of `docs/packet-path.md`.
+//!
+//! Law: a decision looks at tables only, never at the packet, so that an entry of an old
+//! generation can be decided anew from its key.
+
+use core::ops::ControlFlow;
+
+use netd_common::map::endpoint::{
+    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
+};
+use netd_common::map::flow::{
+    FLOW_BRIDGED, FLOW_DNAT, FLOW_HAIRPIN, FLOW_SNAT, FLOW_UPLINK, FlowKey, FlowValue,
+};
+use netd_common::map::network::{ICC_DISABLED, INTERNAL, NetworkValue, UplinkValue};
+use netd_common::map::published::PublishedValue;
+use netd_common::wire::Ethernet;
+use netd_common::{Address, DropReason, EndpointIndex, IfIndex, MacAddr, NetworkIndex};
+
+use crate::packet::{Io, PacketBuf};
+use crate::parse::{Packet, Role};
+use crate::service;
+use crate::tables::{FamilyTables, Route, Stack, Tables};
+use crate::verdict::{Decision, OrStop, Step, decide, refuse};
+
+/// Where replies to a flow go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hop<A> {
+    /// Neighbour on the uplink; all zero leaves it to the kernel.
+    pub next_hop: A,
+    /// Host veth or uplink.
+    pub ifindex: IfIndex,
+    /// The endpoint, if local.
+    pub endpoint: EndpointIndex,
+    /// Its MAC, if local.
+    pub mac: MacAddr,
+    /// `FLOW_UPLINK` or nothing.
+    pub flags: u16,
+}
+
+/// How the source port of the translated packet is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PortChoice {
+    /// As it is, or not at all.
+    #[default]
+    Keep,
+    /// As it is if free, else from the pool.
+    Prefer,
+    /// As it is if masquerading may use it and it is free, else from the pool.
+    Masquerade,
+}
+
+/// A new flow, before it has a place in the table: first the question, then its answer. One value
+/// filled in place, because the kernel's stack does not hold two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan<A> {
+    /// What the packet means to a connection.
+    pub role: Role,
+    /// Where it was seen: a host veth, or an uplink for a key of the host's scope.
+    pub device: IfIndex,
+    /// The original entry.
+    pub forward: FlowValue<A>,
+    /// Where replies go.
+    pub back: Hop<A>,
+    /// How the source port is found.
+    pub ports: PortChoice,
+    /// Slot of the publication to count, or `NO_SLOT`.
+    pub slot: u32,
+}
+
+/// `Plan::slot`: no published port was involved.
+pub const NO_SLOT: u32 = u32::MAX;
+
+impl<A: Address> Plan<A> {
+    /// The question what becomes of a flow; so far it is not translated.
+    #[inline(always)]
+    pub fn ask(&mut self, key: &FlowKey<A>, role: Role, device: IfIndex) {
+        self.role = role;
+        self.device = device;
+        let forward = &mut self.forward;
+        forward.src = key.src;
+        forward.dst = key.dst;
+        forward.next_hop = A::ANY;
+        forward.sport = key.sport;
+        forward.dport = key.dport;
+        forward.peer_network = key.network;
+        forward.flags = 0;
+        let back = &mut self.back;
+        back.next_hop = A::ANY;
+        back.ifindex = device;
+        back.endpoint = EndpointIndex::NONE;
+        back.mac = MacAddr([0; 6]);
+        back.flags = 0;
+        self.ports = PortChoice::Keep;
+        self.slot = NO_SLOT;
+    }
+
+    #[inline(always)]
+    fn begins_at(&mut self, endpoint: &EndpointValue) {
+        self.back.endpoint = endpoint.index;
+        self.back.mac = endpoint.mac;
+    }
+
+    #[inline(always)]
+    fn ends_at(&mut self, holder: &AddressValue, network: NetworkIndex) {
+        self.forward.ifindex = holder.ifindex;
+        self.forward.endpoint = holder.endpoint;
+        self.forward.mac = holder.mac;
+        self.forward.peer_network = network;
+    }
+
+    #[inline(always)]
+    fn ends_at_backend(&mut self, backend: &PublishedValue<A>) {
+        self.forward.dst = backend.target;
+        self.forward.dport = backend.port;
+        self.forward.ifindex = backend.ifindex;
+        self.forward.endpoint = backend.endpoint;
+        self.forward.mac = backend.mac;
+        self.forward.peer_network = backend.network;
+        self.forward.flags = FLOW_DNAT;
+        self.ports = PortChoice::Prefer;
+        self.slot = backend.slot;
+    }
+}
+
+/// The endpoint whose hook a packet is seen at.
+#[inline(always)]
+pub fn identify<B: PacketBuf, T: Tables>(io: &mut Io<B, T>) -> Step<EndpointValue> {
+    let endpoint = io.tables.endpoint(io.buf.ifindex()).or_drop(DropReason::UnknownEndpoint)?;
+    io.ledger.endpoint = endpoint.index;
+    io.ledger.network = endpoint.network;
+    ControlFlow::Continue(endpoint)
+}
+
+/// The source MAC is the endpoint's, and no VLAN tag smuggles the frame past its network.
+#[inline(always)]
+pub fn check_frame<B: PacketBuf>(buf: &B, frame: &Ethernet, endpoint: &EndpointValue) -> Step<()> {
+    if endpoint.flags & CHECK_MAC != 0 && frame.src != endpoint.mac {
+        return refuse(DropReason::SpoofedSource);
+    }
+    if buf.has_vlan_tag() {
+        return refuse(DropReason::UnsupportedProtocol);
+    }
+    ControlFlow::Continue(())
+}
+
+/// The source address is the endpoint's. The unspecified address may speak to groups: DHCP,
+/// duplicate address detection and MLD need it.
+#[inline(always)]
+pub fn check_source<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    packet: &Packet<F::Addr>,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    if packet.key.src == F::of_endpoint(endpoint)
+        || endpoint.flags & CHECK_ADDRESS == 0
+        || packet.key.src.is_any() && packet.key.dst.is_group()
+        || owns::<F, T>(tables, endpoint, packet.key.src)
+    {
+        ControlFlow::Continue(())
+    } else {
+        refuse(DropReason::SpoofedSource)
+    }
+}
+
+/// What arrives for the host itself and opens nothing is the host's own traffic.
+#[inline(always)]
+pub fn check_arrival<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    packet: &Packet<F::Addr>,
+) -> Step<()> {
+    let own = packet.role != Role::Opens
+        && tables
+            .host_address(&packet.key.dst)
+            .is_some_and(|host| host.network == NetworkIndex::HOST);
+    if own { decide(Decision::Untouched) } else { ControlFlow::Continue(()) }
+}
+
+/// Whether an address is the endpoint's: primary, further, or the link-local one of its MAC.
+#[inline(always)]
+pub fn owns<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    endpoint: &EndpointValue,
+    addr: F::Addr,
+) -> bool {
+    if addr.is_any() {
+        return false;
+    }
+    addr == F::of_endpoint(endpoint)
+        || F::is_link_local_of(addr, endpoint.mac)
+        || holder::<F, T>(tables, endpoint.network, addr)
+            .is_some_and(|holder| holder.endpoint == endpoint.index)
+}
+
+/// Who holds an address in a network.
+#[inline(always)]
+pub fn holder<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    network: NetworkIndex,
+    addr: F::Addr,
+) -> Option<AddressValue> {
+    tables.address(&AddressKey { network, addr })
+}
+
+/// Where a new flow goes: the plan's question answered in place.
+#[inline(always)]
+pub fn answer<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+) -> Step<()> {
+    if key.network == NetworkIndex::HOST {
+        return from_outside::<F, T>(tables, key, plan);
+    }
+    let origin = tables.endpoint(plan.device).or_drop(DropReason::UnknownEndpoint)?;
+    plan.begins_at(&origin);
+    from_endpoint::<F, T>(tables, key, plan)
+}
+
+#[inline(always)]
+fn from_endpoint<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+) -> Step<()> {
+    if key.dst.is_loopback() {
+        return refuse(DropReason::MartianAddress);
+    }
+    let network = tables.network(key.network);
+    if let Some(host) = tables.host_address(&key.dst) {
+        if network.flags & INTERNAL != 0 && host.network != key.network {
+            return refuse(DropReason::InternalNetwork);
+        }
+        return to_host::<F, T>(tables, key, plan, &network);
+    }
+    if F::VERSION == 6 && key.dst.is_link_local() {
+        return to_neighbor::<F, T>(tables, key, plan, &network);
+    }
+    match tables.subnet(key.dst) {
+        Some(owner) if owner == key.network => to_neighbor::<F, T>(tables, key, plan, &network),
+        Some(_) => refuse(DropReason::NetworkIsolation),
+        None => to_outside::<F, T>(tables, key, plan, &network),
+    }
+}
+
+/// To an address of the host: a published port of it, or its stack.
+#[inline(always)]
+fn to_host<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+    network: &NetworkValue,
+) -> Step<()> {
+    if plan.role == Role::Opens
+        && network.flags & INTERNAL == 0
+        && let Some(backend) = service::backend_of::<F, T>(tables, key)
+    {
+        plan.ends_at_backend(&backend);
+        if backend.endpoint == plan.back.endpoint {
+            plan.forward.src = F::hairpin(&tables.config());
+            plan.forward.flags |= FLOW_SNAT | FLOW_HAIRPIN;
+        } else if backend.network == key.network {
+            plan.forward.flags |= FLOW_HAIRPIN;
+        }
+        return ControlFlow::Continue(());
+    }
+    to_stack(network)
+}
+
+#[inline(always)]
+fn to_stack(network: &NetworkValue) -> Step<()> {
+    decide(Decision::HostStack(network.gateway))
+}
+
+/// To an address of the sender's own network, by way of the gateway or not.
+#[inline(always)]
+fn to_neighbor<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+    network: &NetworkValue,
+) -> Step<()> {
+    let holder =
+        holder::<F, T>(tables, key.network, key.dst).or_drop(DropReason::UnknownDestination)?;
+    if holder.flags & ADDRESS_IS_GATEWAY != 0 {
+        return to_stack(network);
+    }
+    if network.flags & ICC_DISABLED != 0
+        && (plan.role != Role::Opens || !service::is_exposed::<F, T>(tables, key))
+    {
+        return refuse(DropReason::IccDisabled);
+    }
+    plan.ends_at(&holder, key.network);
+    plan.forward.flags = FLOW_BRIDGED;
+    ControlFlow::Continue(())
+}
+
+/// Out of an uplink, masqueraded if the network says so.
+#[inline(always)]
+fn to_outside<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+    network: &NetworkValue,
+) -> Step<()> {
+    if network.flags & INTERNAL != 0 {
+        return refuse(DropReason::InternalNetwork);
+    }
+    if plan.role != Role::Opens {
+        return refuse(DropReason::InvalidState);
+    }
+    match tables.route(network.gateway, &key.src, &key.dst) {
+        Route::Via(uplink, next_hop) => {
+            plan.forward.ifindex = uplink;
+            plan.forward.next_hop = next_hop;
+        }
+        Route::Local => return to_stack(network),
+        Route::Missing => return refuse(DropReason::NoRoute),
+    }
+    plan.forward.peer_network = NetworkIndex::HOST;
+    plan.forward.endpoint = EndpointIndex::NONE;
+    plan.forward.mac = MacAddr([0; 6]);
+    plan.forward.flags = FLOW_UPLINK;
+    let uplink = tables.uplink(plan.forward.ifindex).or_drop(DropReason::NoRoute)?;
+    if network.flags & F::MASQUERADE != 0 {
+        masquerade::<F>(plan, network, &uplink)?;
+    }
+    ControlFlow::Continue(())
+}
+
+#[inline(always)]
+fn masquerade<F: Stack>(
+    plan: &mut Plan<F::Addr>,
+    network: &NetworkValue,
+    uplink: &UplinkValue,
+) -> Step<()> {
+    let chosen = F::of_network(network);
+    plan.forward.src = if chosen.is_any() { F::of_uplink(uplink) } else { chosen };
+    if plan.forward.src.is_any() {
+        return refuse(DropReason::NoRoute);
+    }
+    plan.forward.flags |= FLOW_SNAT;
+    plan.ports = PortChoice::Masquerade;
+    ControlFlow::Continue(())
+}
+
+/// From an uplink: published ports, and networks that are open to the outside.
+#[inline(always)]
+fn from_outside<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+) -> Step<()> {
+    let Some(host) = tables.host_address(&key.dst) else {
+        let network = tables.subnet(key.dst).or_untouched()?;
+        return to_member::<F, T>(tables, key, plan, network);
+    };
+    if plan.role == Role::Opens
+        && let Some(backend) = service::backend_of::<F, T>(tables, key)
+    {
+        plan.ends_at_backend(&backend);
+        return_by_uplink::<F, T>(tables, key, plan);
+        return ControlFlow::Continue(());
+    }
+    if host.network == NetworkIndex::HOST {
+        decide(Decision::Untouched)
+    } else {
+        refuse(DropReason::NotPublished)
+    }
+}
+
+/// From an uplink straight to a container's address: gateway modes `routed` and
+/// `nat-unprotected`.
+#[inline(always)]
+fn to_member<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+    index: NetworkIndex,
+) -> Step<()> {
+    let network = tables.network(index);
+    if network.flags & INTERNAL != 0 {
+        return refuse(DropReason::InternalNetwork);
+    }
+    let open = network.flags & F::OPEN != 0
+        || network.flags & F::ROUTED != 0
+            && (key.proto == F::ICMP || service::is_exposed::<F, T>(tables, key));
+    if !open {
+        return refuse(DropReason::NotPublished);
+    }
+    if plan.role != Role::Opens {
+        return refuse(DropReason::InvalidState);
+    }
+    let holder = holder::<F, T>(tables, index, key.dst).or_drop(DropReason::UnknownDestination)?;
+    if holder.flags & ADDRESS_IS_GATEWAY != 0 {
+        return decide(Decision::Untouched);
+    }
+    plan.ends_at(&holder, index);
+    return_by_uplink::<F, T>(tables, key, plan);
+    ControlFlow::Continue(())
+}
+
+/// Replies leave by the uplink that the request came in on. Its neighbour is taken from the
+/// host's routes if they agree, and else left to the kernel.
+#[inline(always)]
+fn return_by_uplink<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+) {
+    let gateway = tables.network(plan.forward.peer_network).gateway;
+    plan.back.flags = FLOW_UPLINK;
+    if let Route::Via(ifindex, next_hop) = tables.route(gateway, &key.dst, &key.src)
+        && ifindex == plan.device
+    {
+        plan.back.next_hop = next_hop;
+    }
+}

@@ -1,0 +1,122 @@
+//! Published ports for the host's own sockets: translated when they connect or send, so that no
+//! packet of theirs needs translation.
+//!
+//! Law: the application sees the address it asked for, whatever it is asked later. A socket that
+//! is bound to a loopback address cannot reach a container: the kernel has no route from there,
+//! and a hook cannot unbind it.
+
+use netd_common::map::published::{PublishedKey, SocketPeer, SocketPeerKey};
+use netd_common::wire::TCP;
+use netd_common::{Address, Be16, Family, Ipv4, Ipv6, V4, V6};
+
+use crate::pipeline::AllTables;
+use crate::service;
+use crate::tables::FamilyTables;
+
+/// What the socket hooks remember.
+pub trait PeerTables {
+    /// The address that the application asked for.
+    fn peer(&self, key: &SocketPeerKey) -> Option<SocketPeer>;
+
+    /// Remembers it.
+    fn remember(&mut self, key: &SocketPeerKey, peer: &SocketPeer);
+}
+
+/// A socket and an address it names. IPv4 as v4-mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// `bpf_get_socket_cookie`.
+    pub cookie: u64,
+    /// The address.
+    pub addr: Ipv6,
+    /// The port.
+    pub port: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+}
+
+/// An IPv4 address as IPv6 carries it.
+#[inline(always)]
+pub const fn mapped(addr: Ipv4) -> Ipv6 {
+    Ipv6([0, 0, 0xffffu32.to_be(), addr.0])
+}
+
+/// The IPv4 address in a v4-mapped one.
+#[inline(always)]
+pub fn unmapped(addr: Ipv6) -> Option<Ipv4> {
+    if addr.0[0] == 0 && addr.0[1] == 0 && addr.0[2] == 0xffffu32.to_be() {
+        Some(Ipv4(addr.0[3]))
+    } else {
+        None
+    }
+}
+
+/// Where a socket that asks for a published port of the host is sent instead.
+#[inline(always)]
+pub fn translate<T: AllTables + PeerTables>(tables: &mut T, asked: &Named) -> Option<(Ipv6, Be16)> {
+    let (addr, port) = match unmapped(asked.addr) {
+        Some(v4) => {
+            let (addr, port) = target::<V4, T>(tables, v4, asked)?;
+            (mapped(addr), port)
+        }
+        None => target::<V6, T>(tables, asked.addr, asked)?,
+    };
+    let real = Named { addr, port, ..*asked };
+    let peer = SocketPeer { addr: asked.addr, port: asked.port, pad: 0 };
+    tables.remember(&peer_key(&real), &peer);
+    Some((addr, port))
+}
+
+#[inline(always)]
+fn target<F: Family, T: FamilyTables<F>>(
+    tables: &T,
+    addr: F::Addr,
+    asked: &Named,
+) -> Option<(F::Addr, Be16)> {
+    // The kernel takes the unspecified address for loopback.
+    let ours = addr.is_loopback() || addr.is_any() || tables.host_address(&addr).is_some();
+    if !ours {
+        return None;
+    }
+    service::backend::<F, T>(tables, addr, asked.port, asked.proto)
+        .map(|backend| (backend.target, backend.port))
+}
+
+/// The address that the application asked for, given the one it really talks to.
+#[inline(always)]
+pub fn recover<T: PeerTables>(tables: &T, real: &Named) -> Option<SocketPeer> {
+    tables.peer(&peer_key(real))
+}
+
+#[inline(always)]
+fn peer_key(real: &Named) -> SocketPeerKey {
+    let one_peer = real.proto == TCP;
+    SocketPeerKey {
+        cookie: real.cookie,
+        addr: if one_peer { Ipv6::ANY } else { real.addr },
+        port: if one_peer { Be16(0) } else { real.port },
+        proto: u16::from(real.proto),
+        pad: 0,
+    }
+}
+
+/// Whether a port is published on the address that a socket would bind. A bind to every address
+/// meets only what is published on every address: the packets of a port that is published on one
+/// address never reach such a socket, the others do.
+#[inline(always)]
+pub fn is_taken<T: AllTables>(tables: &T, wanted: &Named) -> bool {
+    match unmapped(wanted.addr) {
+        Some(v4) => holds::<V4, T>(tables, v4, wanted),
+        None => {
+            holds::<V6, T>(tables, wanted.addr, wanted)
+                || wanted.addr.is_any() && holds::<V4, T>(tables, Ipv4::ANY, wanted)
+        }
+    }
+}
+
+#[inline(always)]
+fn holds<F: Family, T: FamilyTables<F>>(tables: &T, addr: F::Addr, wanted: &Named) -> bool {
+    let key = |addr| PublishedKey { addr, port: wanted.port, proto: wanted.proto, pad: 0 };
+    tables.published(&key(addr)).is_some()
+        || !addr.is_any() && tables.published(&key(F::Addr::ANY)).is_some()
+}

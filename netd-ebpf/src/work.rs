@@ -1,0 +1,46 @@
+//! What the steps of one packet write down for one another.
+//!
+//! Law: it lives where the caller says, in the kernel in a per-CPU slot: the stack has 512 bytes
+//! for the whole call chain, and the verifier forgets what it knows of values kept here, so that
+//! the many ways to a step count as one.
+
+use netd_common::map::flow::{FlowKey, FlowValue};
+
+use crate::parse::Packet;
+use crate::policy::Plan;
+use crate::tables::FlowTable;
+use crate::verdict::Ledger;
+
+/// How far the flow table decides a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Known {
+    /// It has no entry.
+    #[default]
+    No,
+    /// Its entry says all.
+    Settled,
+    /// It has an entry that the packet changes or that must be looked at again.
+    Unsettled,
+}
+
+/// The notes on one packet. All zero is a valid value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work<A> {
+    /// The packet.
+    pub packet: Packet<A>,
+    /// Whether `entry` is its flow entry.
+    pub known: Known,
+    /// The table of `entry`.
+    pub table: FlowTable,
+    /// Its flow entry.
+    pub entry: FlowValue<A>,
+    /// The key of the other entry of the pair.
+    pub twin: FlowKey<A>,
+    /// The other entry of the pair.
+    pub reply: FlowValue<A>,
+    /// The plan of a new flow.
+    pub plan: Plan<A>,
+    /// Whom the packet is counted against.
+    pub ledger: Ledger,
+}
