@@ -3,10 +3,15 @@
 //! Laws: no I/O, no async, no clock, no globals, ordered collections only. State changes only through
 //! `Model::apply`, which never changes its input and whose only error is a refusal a user caused.
 
+mod apply;
 pub mod endpoint;
 pub mod id;
+pub mod ipam;
+mod lookup;
 pub mod network;
 pub mod port;
+pub mod rand;
+pub mod refusal;
 pub mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +23,10 @@ use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoint, EndpointSpec};
 pub use id::{EndpointId, NetworkId, SandboxId};
+pub use ipam::PoolUsage;
 pub use network::{Network, NetworkSpec};
 pub use port::{PortSpec, Proto, Publication};
+pub use refusal::{Refusal, RefusalKind};
 pub use sandbox::{Sandbox, SandboxSpec};
 
 /// Everything that was asked for and granted. Cheap to clone: objects are shared.

