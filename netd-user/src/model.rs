@@ -4,15 +4,25 @@
 //! `Model::apply`, which never changes its input and whose only error is a refusal a user caused.
 
 mod apply;
+mod connect;
+mod create_network;
+mod create_sandbox;
 pub mod endpoint;
 pub mod id;
+pub mod invariants;
 pub mod ipam;
 mod lookup;
 pub mod network;
+mod options;
+pub mod pool;
 pub mod port;
+mod predefined;
+mod prune;
+mod publish;
 pub mod rand;
 pub mod refusal;
 pub mod sandbox;
+mod subnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -48,8 +48,10 @@ impl Rand {
 
     /// A locally administered unicast MAC.
     pub fn mac(&mut self) -> MacAddr {
-        let [a, b, c, d, e, f, ..] = self.draw().to_be_bytes();
-        MacAddr([a & 0xfc | 0x02, b, c, d, e, f])
+        let drawn = self.draw().to_be_bytes();
+        let mut mac = std::array::from_fn(|at| drawn[at]);
+        mac[0] = mac[0] & 0xfc | 0x02;
+        MacAddr(mac)
     }
 
     /// One of some words; the slice has at least one.
