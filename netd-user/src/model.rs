@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod id;
 pub mod invariants;
 pub mod ipam;
+mod ledger;
 mod lookup;
 pub mod network;
 mod options;
@@ -23,6 +24,8 @@ pub mod rand;
 pub mod refusal;
 pub mod sandbox;
 mod subnet;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

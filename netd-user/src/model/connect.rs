@@ -239,13 +239,11 @@ impl EndpointSpec {
         }
         wrong.extend(self.aliases.iter().filter_map(|alias| check_alias(alias).err()));
         wrong.extend(self.options.iter().filter_map(|(key, value)| check_option(key, value).err()));
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => {
-                let all = wrong.join("\n");
-                Err(Refusal::invalid(format_args!("invalid endpoint settings:\n{all}")))
-            }
+        if wrong.is_empty() {
+            return Ok(());
         }
+        let all = wrong.join("\n");
+        Err(Refusal::invalid(format_args!("invalid endpoint settings:\n{all}")))
     }
 }
 

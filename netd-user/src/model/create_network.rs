@@ -81,7 +81,7 @@ impl Change<'_> {
                 "no free network slot: netd holds at most {most} networks"
             ))
         })?;
-        let (id, device) = self.identify(plan.bridge.device, driver)?;
+        let (id, device) = self.identify(&plan.bridge.device, driver)?;
         Ok(Network {
             id,
             index,
@@ -104,12 +104,12 @@ impl Change<'_> {
     /// A free id, and the device asked for or one named after the id.
     fn identify(
         &mut self,
-        device: String,
+        device: &str,
         driver: DriverKind,
     ) -> Result<(NetworkId, String), Refusal> {
         loop {
             let id = NetworkId(self.rand.id());
-            let named = match (driver, device.as_str()) {
+            let named = match (driver, device) {
                 (DriverKind::Host | DriverKind::Null, _) => String::new(),
                 (DriverKind::Bridge, "") => {
                     link_name(&self.now.settings.bridge_prefix, &id.to_string(), 12)

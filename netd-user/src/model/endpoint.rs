@@ -72,6 +72,7 @@ pub fn parse_mac(text: &str) -> Option<MacAddr> {
     parts.next().is_none().then_some(MacAddr(mac))
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
 fn mac_to_text<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_mac(*mac))
 }

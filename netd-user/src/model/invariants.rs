@@ -97,10 +97,11 @@ fn relations(model: &Model, broken: &mut Vec<String>) {
 }
 
 fn publications(model: &Model, broken: &mut Vec<String>) {
+    let doors = [false, true].map(|v6| model.gateway_endpoints(v6));
     for sandbox in model.sandboxes.values() {
         for row in &sandbox.publications {
-            let door = model.gateway_endpoint(sandbox.id, row.host_ip.is_ipv6());
-            if door.is_none() || row.count == 0 {
+            let doors = &doors[usize::from(row.host_ip.is_ipv6())];
+            if !doors.contains_key(&sandbox.id) || row.count == 0 {
                 broken.push(format!("{row:?} of {} leads nowhere", sandbox.name));
             }
         }
@@ -108,10 +109,10 @@ fn publications(model: &Model, broken: &mut Vec<String>) {
     let mut rows: Vec<_> = rows(model).filter(|row| row.takes_host_port()).collect();
     rows.sort_unstable_by_key(|row| (row.proto, row.host_ip.is_ipv6(), row.host_port));
     for (at, row) in rows.iter().enumerate() {
-        let near = rows[at + 1..].iter().take_while(|other| {
+        let mut near = rows[at + 1..].iter().take_while(|other| {
             other.proto == row.proto && other.host_port <= row.host_port_last()
         });
-        if let Some(other) = near.filter(|other| same_place(row, other)).next() {
+        if let Some(other) = near.find(|other| same_place(row, other)) {
             broken.push(format!("{row:?} and {other:?} share a port"));
         }
     }

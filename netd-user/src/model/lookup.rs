@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::id::{EndpointId, NetworkId, SandboxId};
+use super::id::{NetworkId, SandboxId};
 use super::network::{DriverKind, Network};
 use super::refusal::Refusal;
 use super::sandbox::Sandbox;
@@ -85,11 +85,25 @@ impl Model {
     pub fn gateway_endpoint(&self, sandbox: SandboxId, v6: bool) -> Option<&Endpoint> {
         self.endpoints_of_sandbox(sandbox)
             .filter(|endpoint| self.gateway_of(endpoint, v6).is_some())
-            .min_by_key(|endpoint| {
-                let name = self.networks.get(&endpoint.network).map(|network| &network.name);
-                (Reverse(endpoint.gw_priority), name)
-            })
+            .min_by_key(|endpoint| self.gateway_rank(endpoint))
             .map(Arc::as_ref)
+    }
+
+    /// The gateway endpoints of a family of all sandboxes, in one walk.
+    pub fn gateway_endpoints(&self, v6: bool) -> BTreeMap<SandboxId, &Endpoint> {
+        let mut gateways: BTreeMap<SandboxId, &Endpoint> = BTreeMap::new();
+        for endpoint in self.endpoints.values().filter(|end| self.gateway_of(end, v6).is_some()) {
+            let chosen = gateways.entry(endpoint.sandbox).or_insert(endpoint);
+            if self.gateway_rank(endpoint) < self.gateway_rank(chosen) {
+                *chosen = endpoint;
+            }
+        }
+        gateways
+    }
+
+    fn gateway_rank(&self, endpoint: &Endpoint) -> (Reverse<i32>, Option<&str>) {
+        let network = self.networks.get(&endpoint.network);
+        (Reverse(endpoint.gw_priority), network.map(|network| network.name.as_str()))
     }
 
     /// The next hop that an endpoint offers for the default route of a family.
@@ -128,9 +142,4 @@ fn hex_value(digit: u8) -> u8 {
         b'A'..=b'F' => digit - b'A' + 10,
         _ => 0,
     }
-}
-
-/// The endpoint ids of some endpoints, to remove them.
-pub(super) fn ids<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> Vec<EndpointId> {
-    endpoints.map(|endpoint| endpoint.id).collect()
 }

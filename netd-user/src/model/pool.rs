@@ -52,10 +52,8 @@ impl Model {
 
     /// Refuses a prefix that overlaps a network's.
     pub(super) fn check_overlap(&self, subnet: IpNetwork) -> Result<(), Refusal> {
-        match self.pools().any(|held| overlap(held, subnet)) {
-            true => Err(overlapping()),
-            false => Ok(()),
-        }
+        let taken = self.pools().any(|held| overlap(held, subnet));
+        if taken { Err(overlapping()) } else { Ok(()) }
     }
 
     /// The prefixes of all networks.

@@ -31,7 +31,7 @@ impl Change<'_> {
     pub(super) fn ensure_predefined(&mut self) -> Result<Outcome, Refusal> {
         for (name, driver) in [(HOST, DriverKind::Host), (NONE, DriverKind::Null)] {
             if self.model.network_named(name).is_none() {
-                let plan = self.plain_plan()?;
+                let plan = plain_plan()?;
                 let network = self.plan_network(plan, driver)?;
                 self.put_network(Network { name: name.to_owned(), predefined: true, ..network });
             }
@@ -117,11 +117,6 @@ impl Change<'_> {
         self.model.endpoints_of_network(network).next().is_some()
     }
 
-    fn plain_plan(&self) -> Result<Plan, Refusal> {
-        let bridge = options::understand(&BTreeMap::new())?;
-        Ok(Plan { ipv4: true, ipv6: false, internal: false, asked: Vec::new(), bridge })
-    }
-
     fn bridge_plan(&self) -> Result<Plan, Refusal> {
         let settings = &self.now.settings;
         let bridge = BridgeOptions {
@@ -141,11 +136,17 @@ impl Change<'_> {
     }
 }
 
+fn plain_plan() -> Result<Plan, Refusal> {
+    let bridge = options::understand(&BTreeMap::new())?;
+    Ok(Plan { ipv4: true, ipv6: false, internal: false, asked: Vec::new(), bridge })
+}
+
 /// The prefix that the settings name for a family: that of `bip`, else `fixed-cidr` itself.
 fn asked_pool(settings: &Settings, v6: bool) -> Result<Option<AskedPool>, Refusal> {
-    let (bip, fixed) = match v6 {
-        true => (settings.bip6, settings.fixed_cidr_v6),
-        false => (settings.bip, settings.fixed_cidr),
+    let (bip, fixed) = if v6 {
+        (settings.bip6, settings.fixed_cidr_v6)
+    } else {
+        (settings.bip, settings.fixed_cidr)
     };
     let Some(subnet) = bip.or(fixed).map(masked) else { return Ok(None) };
     let range = fixed.map(masked).filter(|_| bip.is_some());
@@ -168,9 +169,10 @@ fn asked_pool(settings: &Settings, v6: bool) -> Result<Option<AskedPool>, Refusa
 }
 
 fn gateways(settings: &Settings, v6: bool) -> BTreeMap<String, IpAddr> {
-    let (name, gateway) = match v6 {
-        true => (DEFAULT_GATEWAY_V6, settings.default_gateway_v6),
-        false => (DEFAULT_GATEWAY_V4, settings.default_gateway),
+    let (name, gateway) = if v6 {
+        (DEFAULT_GATEWAY_V6, settings.default_gateway_v6)
+    } else {
+        (DEFAULT_GATEWAY_V4, settings.default_gateway)
     };
     gateway.into_iter().map(|gateway| (name.to_owned(), gateway)).collect()
 }

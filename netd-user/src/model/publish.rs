@@ -6,13 +6,14 @@
 //! stays as it is through later connects: port numbers and counter slots are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use netd_common::map::{MAX_PUBLICATIONS, MAX_PUBLISHED};
 
 use super::apply::Change;
 use super::id::SandboxId;
+use super::ledger::{Ledger, unspecified};
 use super::network::GatewayMode;
 use super::port::{PortSpec, Proto, Publication};
 use super::refusal::Refusal;
@@ -82,8 +83,8 @@ impl Change<'_> {
 
     /// How Docker begins a refusal of a port.
     fn blame(&self, sandbox: &Sandbox) -> String {
-        let gateway = [false, true].into_iter();
-        let endpoint = gateway.filter_map(|v6| self.model.gateway_endpoint(sandbox.id, v6)).next();
+        let mut gateway = [false, true].into_iter();
+        let endpoint = gateway.find_map(|v6| self.model.gateway_endpoint(sandbox.id, v6));
         let id = endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default();
         format!(
             "driver failed programming external connectivity on endpoint {} ({id})",
@@ -136,8 +137,7 @@ impl Grant<'_> {
             .filter_map(|door| door.opens(spec))
             .collect();
         for host_ip in routed {
-            let count = spec.container.1 - spec.container.0;
-            self.put(&[unspecified(host_ip.is_ipv6())], 0, spec.container.0, count, spec.proto);
+            self.put(&[unspecified(host_ip.is_ipv6())], &row(0, spec.container, spec.proto));
         }
         let addrs: Vec<_> = self
             .doors
@@ -158,14 +158,14 @@ impl Grant<'_> {
             Some(host) => {
                 self.check_addresses(&addrs, host.0, spec.proto, model)?;
                 let port = self.pick_within(&addrs, host, spec)?;
-                self.put(&addrs, port, first, 0, spec.proto);
+                self.put(&addrs, &row(port, spec.container, spec.proto));
                 Ok(())
             }
             None => {
                 self.check_addresses(&addrs, 0, spec.proto, model)?;
                 (first..=last).try_for_each(|container| {
                     let port = self.pick_random(&addrs, container, spec.proto)?;
-                    self.put(&addrs, port, container, 0, spec.proto);
+                    self.put(&addrs, &row(port, (container, container), spec.proto));
                     Ok(())
                 })
             }
@@ -197,7 +197,7 @@ impl Grant<'_> {
                 )));
             }
         }
-        self.put(addrs, host.0, spec.container.0, host.1 - host.0, spec.proto);
+        self.put(addrs, &row(host.0, spec.container, spec.proto));
         Ok(())
     }
 
@@ -283,28 +283,27 @@ impl Grant<'_> {
         }
     }
 
-    /// Notes a range of `more + 1` ports on each address; one that continues the last is joined to it.
-    fn put(
-        &mut self,
-        addrs: &[IpAddr],
-        host_port: u16,
-        container_port: u16,
-        more: u16,
-        proto: Proto,
-    ) {
+    /// Notes a row on each address; one that continues the last is joined to it.
+    fn put(&mut self, addrs: &[IpAddr], row: &Publication) {
         for addr in addrs {
-            if host_port != 0 {
-                self.ledger.put(*addr, (host_port, host_port.saturating_add(more)), proto);
+            let row = Publication { host_ip: *addr, ..row.clone() };
+            if row.takes_host_port() {
+                self.ledger.put(*addr, (row.host_port, row.host_port_last()), row.proto);
             }
-            let (host_ip, count) = (*addr, more.saturating_add(1));
-            let row = Publication { slot: 0, host_ip, host_port, container_port, count, proto };
             let mut rows = self.granted.iter_mut().rev().take(addrs.len());
-            match rows.find(|last| more == 0 && row.continues(last)) {
+            match rows.find(|last| row.count == 1 && row.continues(last)) {
                 Some(last) => last.count += 1,
                 None => self.granted.push(row),
             }
         }
     }
+}
+
+/// A row of one container port, or of all that a spec names; its address and slot come later.
+fn row(host_port: u16, container: (u16, u16), proto: Proto) -> Publication {
+    let count = (container.1 - container.0).saturating_add(1);
+    let host_ip = unspecified(false);
+    Publication { slot: 0, host_ip, host_port, container_port: container.0, count, proto }
 }
 
 /// The dataplane's tables hold so many ports of a family.
@@ -337,55 +336,6 @@ impl Door {
             Some(ip) => Some(ip).filter(|ip| ip.is_ipv6() == self.v6),
         }
     }
-}
-
-/// The host ports that are taken, as disjoint ranges for each protocol and address.
-#[derive(Default)]
-struct Ledger(BTreeMap<(Proto, IpAddr), BTreeMap<u16, u16>>);
-
-impl Ledger {
-    fn of_others(model: &Model, sandbox: SandboxId) -> Self {
-        let mut ledger = Self::default();
-        let others = model.sandboxes.values().filter(|held| held.id != sandbox);
-        for row in others.flat_map(|held| &held.publications).filter(|row| row.takes_host_port()) {
-            ledger.put(row.host_ip, (row.host_port, row.host_port_last()), row.proto);
-        }
-        ledger
-    }
-
-    fn put(&mut self, addr: IpAddr, (first, last): (u16, u16), proto: Proto) {
-        self.0.entry((proto, addr)).or_default().insert(first, last);
-    }
-
-    /// The address that holds a port of a range already, and the first such port.
-    fn conflict(&self, addr: IpAddr, range: (u16, u16), proto: Proto) -> Option<(IpAddr, u16)> {
-        let any = unspecified(addr.is_ipv6());
-        let least = if addr.is_unspecified() { any } else { addr };
-        let most = if addr.is_unspecified() { last_of(addr.is_ipv6()) } else { addr };
-        let wildcard = self.0.get_key_value(&(proto, any)).filter(|_| !addr.is_unspecified());
-        let related = self.0.range((proto, least)..=(proto, most));
-        wildcard
-            .into_iter()
-            .chain(related)
-            .find_map(|((_, held), ranges)| Some((*held, meets(ranges, range)?)))
-    }
-}
-
-/// The first port of a range that disjoint ranges hold.
-fn meets(held: &BTreeMap<u16, u16>, (first, last): (u16, u16)) -> Option<u16> {
-    let before = held.range(..=first).next_back().filter(|(_, end)| **end >= first);
-    match before {
-        Some(_) => Some(first),
-        None => held.range(first..=last).next().map(|(start, _)| *start),
-    }
-}
-
-fn unspecified(v6: bool) -> IpAddr {
-    if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
-}
-
-fn last_of(v6: bool) -> IpAddr {
-    if v6 { Ipv6Addr::from_bits(u128::MAX).into() } else { Ipv4Addr::BROADCAST.into() }
 }
 
 fn all_allocated() -> Refusal {

@@ -36,12 +36,11 @@ pub(super) fn parse_subnets(specs: &[SubnetSpec]) -> Result<Vec<AskedPool>, Refu
         }
         asked.extend(parse_subnet(spec, &mut wrong));
     }
-    match wrong.is_empty() {
-        true => Ok(asked),
-        false => {
-            Err(Refusal::invalid(format_args!("invalid network config:\n{}", wrong.join("\n"))))
-        }
+    if wrong.is_empty() {
+        return Ok(asked);
     }
+    let all = wrong.join("\n");
+    Err(Refusal::invalid(format_args!("invalid network config:\n{all}")))
 }
 
 fn parse_subnet(spec: &SubnetSpec, wrong: &mut Vec<String>) -> Option<AskedPool> {
@@ -111,10 +110,10 @@ fn parse_address(text: &str, subnet: IpNetwork) -> Result<IpAddr, String> {
     if addr.is_ipv6() != subnet.is_ipv6() {
         return Err(format!("parent subnet is an {} block", family(subnet.is_ipv6())));
     }
-    match subnet.contains(addr) {
-        true => Ok(addr),
-        false => Err(format!("parent subnet {subnet} doesn't contain this address")),
+    if subnet.contains(addr) {
+        return Ok(addr);
     }
+    Err(format!("parent subnet {subnet} doesn't contain this address"))
 }
 
 /// The family's name.
@@ -134,9 +133,10 @@ impl Model {
         let mut pools: Vec<Pool> = Vec::new();
         for asked in asked.iter().filter(|asked| asked.subnet.is_ipv6() == v6) {
             let any = asked.subnet.network().is_unspecified();
-            let subnet = match any {
-                true => self.free_pool(now, v6, Some(asked.subnet.prefix()))?,
-                false => asked.subnet,
+            let subnet = if any {
+                self.free_pool(now, v6, Some(asked.subnet.prefix()))?
+            } else {
+                asked.subnet
             };
             self.check_overlap(subnet)?;
             if pools.iter().any(|pool| overlap(pool.subnet, subnet)) {
