@@ -3,11 +3,29 @@
 //! Laws: no I/O, no async, no clock, no globals, ordered collections only. State changes only through
 //! `Model::apply`, which never changes its input and whose only error is a refusal a user caused.
 
+mod apply;
+mod connect;
+mod create_network;
+mod create_sandbox;
 pub mod endpoint;
 pub mod id;
+pub mod invariants;
+pub mod ipam;
+mod ledger;
+mod lookup;
 pub mod network;
+mod options;
+pub mod pool;
 pub mod port;
+mod predefined;
+mod prune;
+mod publish;
+pub mod rand;
+pub mod refusal;
 pub mod sandbox;
+mod subnet;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,8 +36,10 @@ use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoint, EndpointSpec};
 pub use id::{EndpointId, NetworkId, SandboxId};
+pub use ipam::PoolUsage;
 pub use network::{Network, NetworkSpec};
 pub use port::{PortSpec, Proto, Publication};
+pub use refusal::{Refusal, RefusalKind};
 pub use sandbox::{Sandbox, SandboxSpec};
 
 /// Everything that was asked for and granted. Cheap to clone: objects are shared.

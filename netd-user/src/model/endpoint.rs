@@ -65,12 +65,14 @@ pub fn parse_mac(text: &str) -> Option<MacAddr> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        let part = parts.next().filter(|p| p.len() == 2)?;
+        let digits = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let part = parts.next().filter(digits)?;
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     parts.next().is_none().then_some(MacAddr(mac))
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
 fn mac_to_text<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_mac(*mac))
 }

@@ -71,7 +71,7 @@ pub struct InvalidId(String);
 
 fn parse(text: &str) -> Result<[u8; 32], InvalidId> {
     let invalid = || InvalidId(text.to_owned());
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(invalid());
     }
     let mut id = [0; 32];

@@ -101,12 +101,38 @@ pub struct Pool {
     pub subnet: IpNetwork,
     /// Addresses are taken from here, else from the whole prefix.
     pub range: Option<IpNetwork>,
-    /// The gateway that containers get; none for internal `isolated` networks.
+    /// Address of the gateway device; none in gateway mode `isolated`.
     pub gateway: Option<IpAddr>,
-    /// Address of the gateway device, where it differs (aux `DefaultGatewayIPv4`), else the gateway.
+    /// Reserved by name. `DefaultGatewayIPv4` and `DefaultGatewayIPv6` name the gateway that
+    /// containers get where it isn't the gateway device: see `Pool::container_gateway`.
     pub aux_addresses: BTreeMap<String, IpAddr>,
     /// Whether the user named the subnet: only then may containers ask for addresses.
     pub configured: bool,
+}
+
+impl Pool {
+    /// The next hop of the default route of containers.
+    pub fn container_gateway(&self) -> Option<IpAddr> {
+        let name = if self.subnet.is_ipv4() { DEFAULT_GATEWAY_V4 } else { DEFAULT_GATEWAY_V6 };
+        self.aux_addresses.get(name).copied().or(self.gateway)
+    }
+}
+
+/// Name of the auxiliary address that is the IPv4 gateway of containers.
+pub const DEFAULT_GATEWAY_V4: &str = "DefaultGatewayIPv4";
+/// Name of the auxiliary address that is the IPv6 gateway of containers.
+pub const DEFAULT_GATEWAY_V6: &str = "DefaultGatewayIPv6";
+
+impl Network {
+    /// The pools of one family, in order.
+    pub fn pools_of(&self, v6: bool) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(move |pool| pool.subnet.is_ipv6() == v6)
+    }
+
+    /// How a family leaves the network.
+    pub fn gateway_mode(&self, v6: bool) -> GatewayMode {
+        if v6 { self.bridge.gateway_mode_v6 } else { self.bridge.gateway_mode_v4 }
+    }
 }
 
 /// Docker's bridge options as understood, with defaults.

@@ -57,7 +57,10 @@ pub struct Sandbox {
     pub labels: BTreeMap<String, String>,
     /// Exposed container ports: first, last, protocol.
     pub expose: Vec<(u16, u16, Proto)>,
-    /// What `-p` and `-P` came to.
+    /// What `-p` and `-P` ask for; granted anew when the gateway endpoints change.
+    pub ports: Vec<PortSpec>,
+    /// What the ports came to: rows of a family are there exactly while a gateway endpoint of that
+    /// family is, so every row here is to be opened.
     pub publications: Vec<Publication>,
     /// The process it lives and dies with.
     pub owner: Option<ProcessRef>,
