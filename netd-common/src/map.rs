@@ -3,6 +3,10 @@
 //! Laws: names fit 15 bytes; a change of any layout or of this list changes `ABI`; keys and values
 //! have no padding. Tables written by the controller and never by the kernel side are marked
 //! "desired"; the others belong to the kernel side and the controller only reads or sweeps them.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the sizes of keys and values are far below 4 GiB"
+)]
 
 pub mod config;
 pub mod counter;
@@ -47,9 +51,7 @@ pub struct MapSpec {
 
 macro_rules! maps {
     ($($(#[doc = $doc:literal])+ $konst:ident = $name:literal, $kind:ident, $key:ty, $value:ty, $capacity:expr;)+) => {
-        $($(#[doc = $doc])+
-        #[allow(clippy::cast_possible_truncation, reason = "layouts are tens of bytes")]
-        pub const $konst: MapSpec = MapSpec {
+        $($(#[doc = $doc])+ pub const $konst: MapSpec = MapSpec {
             name: $name,
             kind: MapKind::$kind,
             key_len: core::mem::size_of::<$key>() as u32,
@@ -64,7 +66,7 @@ macro_rules! maps {
 use crate::addr::{Ipv4, Ipv6};
 use crate::id::IfIndex;
 use config::Config;
-use counter::{DropKey, EndpointCounters, TrafficCounter};
+use counter::{DropKey, EndpointCounters, EventBudget, TrafficCounter, VerdictTrace};
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
 use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue};
@@ -132,6 +134,10 @@ maps! {
     EVENTS = "events", RingBuf, (), (), 1 << 20;
     /// Masquerade ports tried until one was free, by number of probes (0..=17).
     SNAT_PROBES = "snat_probes", PerCpuArray, u32, u64, 32;
+    /// Slot 0: what each CPU may still send to `events`, and what it lost.
+    EVENT_BUDGET = "event_budget", PerCpuArray, u32, EventBudget, 1;
+    /// Slot 0: the last verdict of each CPU, written under `config::TRACE_VERDICTS` only.
+    SCRATCH = "scratch", PerCpuArray, u32, VerdictTrace, 1;
 }
 
 /// The fingerprint of every map's shape: pins live under a directory of this name, so that two

@@ -44,6 +44,29 @@ pub struct Config {
     pub replication_limit: u32,
 }
 
+impl Config {
+    /// All zero: no network, no flow survives.
+    pub const ZERO: Self = Self {
+        host_netns_cookie: 0,
+        generation: 0,
+        flags: 0,
+        snat_first: 0,
+        snat_last: 0,
+        hairpin_v4: Ipv4(0),
+        hairpin_v6: Ipv6([0; 4]),
+        tcp_syn_s: 0,
+        tcp_established_s: 0,
+        tcp_fin_s: 0,
+        tcp_rst_s: 0,
+        udp_s: 0,
+        udp_assured_s: 0,
+        icmp_s: 0,
+        other_s: 0,
+        event_rate: 0,
+        replication_limit: 0,
+    };
+}
+
 /// `Config::flags`: write every verdict to the scratch map, for tests.
 pub const TRACE_VERDICTS: u32 = 1;
 

@@ -1,6 +1,6 @@
 //! Counters.
 
-use crate::id::{EndpointIndex, NetworkIndex};
+use crate::id::{EndpointIndex, IfIndex, NetworkIndex};
 use crate::layout;
 
 /// Packets and bytes.
@@ -64,4 +64,60 @@ impl FlowStat {
     ];
 }
 
-layout!(TrafficCounter, 16; EndpointCounters, 32; DropKey, 12);
+/// One CPU's allowance of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EventBudget {
+    /// The second that is counted, of `CLOCK_MONOTONIC` (coarse).
+    pub second_s: u32,
+    /// Events sent in it.
+    pub sent: u32,
+    /// Events that were not sent, ever.
+    pub lost: u64,
+}
+
+/// What a program decided, for tests that run it without a wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct VerdictTrace {
+    /// `VerdictKind` as a number.
+    pub kind: u32,
+    /// Where the packet was sent, or 0.
+    pub ifindex: IfIndex,
+    /// `DropReason` as a number, or 0.
+    pub reason: u32,
+    /// The network it was seen in.
+    pub network: NetworkIndex,
+}
+
+/// `VerdictTrace::kind`. Append-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum VerdictKind {
+    /// Left to the kernel, not ours.
+    Untouched = 1,
+    /// Ours, and goes on the way it was going.
+    Accept = 2,
+    /// Dropped.
+    Drop = 3,
+    /// Straight into the container's namespace.
+    Deliver = 4,
+    /// Out of the container's host veth.
+    ToVeth = 5,
+    /// Into the host's stack by the gateway device.
+    HostStack = 6,
+    /// Out of an uplink, next hop explicit.
+    Uplink = 7,
+    /// Back to where it came from.
+    Answer = 8,
+    /// To the members of the network.
+    Replicate = 9,
+}
+
+layout!(
+    TrafficCounter, 16;
+    EndpointCounters, 32;
+    DropKey, 12;
+    EventBudget, 16;
+    VerdictTrace, 16;
+);

@@ -5,6 +5,9 @@ use crate::id::{Be16, EndpointIndex, IfIndex, MacAddr, NetworkIndex};
 use crate::layout;
 
 /// Key of `published_v4` and `published_v6`.
+///
+/// An entry under a container's own address and port (target: that same address and port) says
+/// that the port is published at all: it is what gateway mode `routed` and `icc=false` let through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct PublishedKey<A> {
