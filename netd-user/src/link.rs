@@ -3,7 +3,15 @@
 //! Law: a link is ours if its group is our owner tag, and only such links are changed or deleted.
 //! No thread of the async runtime ever changes its namespace.
 
+mod cache;
+pub mod facts;
+mod gateway;
+pub mod host;
+mod listener;
+mod netlink;
 pub mod netns;
+mod sysctl;
+mod veth;
 pub mod watch;
 
 use std::path::PathBuf;

@@ -6,22 +6,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// `enum bpf_cmd`, uapi/linux/bpf.h.
-#[derive(Clone, Copy)]
-#[repr(i32)]
-enum Command {
-    LookupElem = 1,
-    UpdateElem = 2,
-    DeleteElem = 3,
-    GetNextKey = 4,
-    LookupBatch = 24,
-    UpdateBatch = 26,
-    DeleteBatch = 27,
-}
+use super::syscall::{Command, bpf};
 
 /// The single-element member of `union bpf_attr`.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct ElemAttr {
     map_fd: u32,
     pad: u32,
@@ -32,7 +21,7 @@ struct ElemAttr {
 
 /// The batch member of `union bpf_attr`.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct BatchAttr {
     in_batch: u64,
     out_batch: u64,
@@ -144,7 +133,7 @@ impl RawMap<'_> {
             map_fd: self.fd_number(),
             ..BatchAttr::default()
         };
-        let outcome = call_batch(Command::LookupBatch, &mut attr);
+        let outcome = bpf(Command::LookupBatch, &mut attr).map(drop);
         let at_end = match outcome {
             Ok(()) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
@@ -215,7 +204,7 @@ impl RawMap<'_> {
             map_fd: self.fd_number(),
             ..BatchAttr::default()
         };
-        call_batch(cmd, &mut attr)
+        bpf(cmd, &mut attr).map(drop)
     }
 
     fn elem(&self, key: &[u8], value: u64) -> ElemAttr {
@@ -242,21 +231,7 @@ fn narrow(count: usize) -> u32 {
 }
 
 fn call(command: Command, attr: &ElemAttr) -> io::Result<()> {
-    // SAFETY: the module's law; the kernel reads `attr` only during the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as i32, std::ptr::from_ref(attr), size_of::<ElemAttr>())
-    };
-    outcome(result)
-}
-
-fn call_batch(command: Command, attr: &mut BatchAttr) -> io::Result<()> {
-    // SAFETY: the module's law; the kernel writes `attr.count` only during the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as i32, std::ptr::from_mut(attr), size_of::<BatchAttr>())
-    };
-    outcome(result)
-}
-
-fn outcome(result: i64) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // The kernel does not write to this member.
+    let mut attr = *attr;
+    bpf(command, &mut attr).map(drop)
 }

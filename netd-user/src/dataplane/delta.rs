@@ -79,9 +79,9 @@ where
 /// its slot is all zero: deleting it means zeroing it.
 pub trait Table {
     /// The map's key.
-    type Key: Ord + Copy + Debug + bytemuck::Pod + aya::Pod;
+    type Key: Ord + Copy + Debug + Send + bytemuck::Pod + aya::Pod;
     /// The map's value.
-    type Value: PartialEq + Copy + Debug + bytemuck::Pod + aya::Pod;
+    type Value: PartialEq + Copy + Debug + Send + bytemuck::Pod + aya::Pod;
     /// The map.
     const SPEC: MapSpec;
 
@@ -148,6 +148,16 @@ macro_rules! tables {
 }
 
 tables! {
+    /// `endpoints`.
+    Endpoints = ENDPOINTS, endpoints: IfIndex => EndpointValue;
+    /// `addresses_v4`.
+    AddressesV4 = ADDRESSES_V4, addresses_v4: AddressKey<Ipv4> => AddressValue;
+    /// `addresses_v6`.
+    AddressesV6 = ADDRESSES_V6, addresses_v6: AddressKey<Ipv6> => AddressValue;
+    /// `stations`.
+    Stations = STATIONS, stations: StationKey => StationValue;
+    /// `members`.
+    Members = MEMBERS, members: MemberKey => IfIndex;
     /// `networks`.
     Networks = NETWORKS, networks: u32 => NetworkValue;
     /// `subnets_v4`.
@@ -162,16 +172,6 @@ tables! {
     HostAddrsV6 = HOST_ADDRS_V6, host_addrs_v6: Ipv6 => HostAddressValue;
     /// `uplinks`.
     Uplinks = UPLINKS, uplinks: IfIndex => UplinkValue;
-    /// `endpoints`.
-    Endpoints = ENDPOINTS, endpoints: IfIndex => EndpointValue;
-    /// `addresses_v4`.
-    AddressesV4 = ADDRESSES_V4, addresses_v4: AddressKey<Ipv4> => AddressValue;
-    /// `addresses_v6`.
-    AddressesV6 = ADDRESSES_V6, addresses_v6: AddressKey<Ipv6> => AddressValue;
-    /// `stations`.
-    Stations = STATIONS, stations: StationKey => StationValue;
-    /// `members`.
-    Members = MEMBERS, members: MemberKey => IfIndex;
     /// `published_v4`.
     PublishedV4 = PUBLISHED_V4, published_v4: PublishedKey<Ipv4> => PublishedValue<Ipv4>;
     /// `published_v6`.

@@ -42,7 +42,8 @@ pub struct Entries {
     pub count: usize,
 }
 
-type Outcome<T> = Result<T, ReconcileError>;
+/// What an effect comes to.
+pub type Outcome<T> = Result<T, ReconcileError>;
 
 /// A kernel.
 pub trait Effects: Send {
@@ -79,13 +80,13 @@ pub trait Effects: Send {
     /// Writes entries.
     fn put(
         &mut self,
-        map: &'static MapSpec,
+        map: MapSpec,
         entries: &Entries,
     ) -> impl Future<Output = Outcome<()>> + Send;
     /// Deletes entries; those that are gone need nothing. In an array the slot becomes all zero.
     fn delete(
         &mut self,
-        map: &'static MapSpec,
+        map: MapSpec,
         entries: &Entries,
     ) -> impl Future<Output = Outcome<()>> + Send;
     /// Binds a port.
