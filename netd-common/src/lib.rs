@@ -22,6 +22,3 @@ pub use verdict::{DropReason, Hook, PassReason};
 
 /// `skb->mark` between our own forwarding decision and `to_netdev`, which clears it.
 pub const FORWARD_MARK: u32 = 0x6e74_6401;
-
-/// `SO_MARK` of the daemon's own sockets: they may bind a published port.
-pub const DAEMON_MARK: u32 = 0x6e74_6402;

@@ -98,6 +98,11 @@ impl Dataplane {
         }
     }
 
+    /// Lets sockets of the host bind published ports, until the socket hooks are attached again.
+    pub fn lift_guard(&self) -> Result<(), DataplaneError> {
+        self.programs.lift_guard()
+    }
+
     /// Instructions that the verifier walked, by program.
     pub fn verified_instructions(&self) -> BTreeMap<String, u32> {
         self.programs.verified_instructions()

@@ -71,6 +71,9 @@ pub enum ReconcileError {
     /// Another socket holds the port.
     #[error("port {}/{} on {} is in use by another process", .0.port, held_ports::name_of(.0.proto), .0.addr)]
     PortBusy(HeldPort),
+    /// A hook on bind refuses it: the port is published already.
+    #[error("port {}/{} on {} is published already", .0.port, held_ports::name_of(.0.proto), .0.addr)]
+    PortGuarded(HeldPort),
     /// No interface of the host has the address.
     #[error("address {} is not on this host: port {}/{} can't be bound", .0.addr, .0.port, held_ports::name_of(.0.proto))]
     AddressNotAvailable(HeldPort),

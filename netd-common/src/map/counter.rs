@@ -112,6 +112,14 @@ pub enum VerdictKind {
     Answer = 8,
     /// To the members of the network.
     Replicate = 9,
+    /// Left to the stage that cares for flow entries; like those below never the last word.
+    CatchUp = 10,
+    /// Left to the stage that decides new flows.
+    Begin = 11,
+    /// Left to the stage that opens flows.
+    Open = 12,
+    /// Left to the stage that translates and sends.
+    Carry = 13,
 }
 
 layout!(

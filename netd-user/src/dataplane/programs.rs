@@ -98,7 +98,7 @@ impl Programs {
         let dir = File::open(cgroup).map_err(failed("open cgroup", cgroup))?;
         let inode = dir.metadata().map_err(failed("inspect cgroup", cgroup))?.ino();
         for (name, attach_type) in SOCKET_HOOKS {
-            let path = self.links.join(format!("cgroup-{name}"));
+            let path = self.socket_pin(name);
             let program = self.fd(name)?;
             if !self.renew(&path, program, |pinned| Ok(pinned.cgroup()? == inode))? {
                 KernelLink::create(program, dir.as_raw_fd().unsigned_abs(), attach_type)
@@ -111,7 +111,12 @@ impl Programs {
 
     /// Detaches the socket hooks.
     pub(super) fn detach_sockets(&self) -> Result<(), DataplaneError> {
-        SOCKET_HOOKS.iter().try_for_each(|(name, _)| unpin(&self.links.join(format!("cgroup-{name}"))))
+        SOCKET_HOOKS.iter().try_for_each(|(name, _)| unpin(&self.socket_pin(name)))
+    }
+
+    /// Detaches the hooks on bind alone.
+    pub(super) fn lift_guard(&self) -> Result<(), DataplaneError> {
+        ["post_bind4", "post_bind6"].iter().try_for_each(|name| unpin(&self.socket_pin(name)))
     }
 
     /// What is attached where `index_of` still knows the link under the index of the attachment.
@@ -154,6 +159,10 @@ impl Programs {
         }
         unpin(path)?;
         Ok(false)
+    }
+
+    fn socket_pin(&self, name: &str) -> PathBuf {
+        self.links.join(format!("cgroup-{name}"))
     }
 
     fn pin_of(&self, link: &str, hook: Hook) -> PathBuf {

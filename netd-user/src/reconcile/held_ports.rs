@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use netd_common::DAEMON_MARK;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
@@ -82,8 +81,6 @@ fn open(port: HeldPort) -> Result<Option<OwnedFd>, Errno> {
         }
         other => other?,
     };
-    // Our own hook on bind lets this mark through.
-    setsockopt(&socket, sockopt::Mark, &DAEMON_MARK)?;
     if port.addr.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
@@ -96,6 +93,7 @@ fn open(port: HeldPort) -> Result<Option<OwnedFd>, Errno> {
 fn refused(port: HeldPort, errno: Errno) -> ReconcileError {
     match errno {
         Errno::EADDRINUSE => ReconcileError::PortBusy(port),
+        Errno::EPERM => ReconcileError::PortGuarded(port),
         Errno::EADDRNOTAVAIL => ReconcileError::AddressNotAvailable(port),
         _ => ReconcileError::Port { port, source: io::Error::from(errno) },
     }

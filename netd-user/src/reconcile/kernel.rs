@@ -26,6 +26,8 @@ pub struct KernelEffects {
     ledger: Ledger,
     faults: Faults,
     state_dir: PathBuf,
+    cgroup: Option<PathBuf>,
+    guard_lifted: bool,
     owner: u32,
 }
 
@@ -45,6 +47,8 @@ impl KernelEffects {
             ledger: Ledger::open(&options.state_dir)?,
             faults: Faults::from_environment(),
             state_dir: options.state_dir,
+            cgroup: options.cgroup,
+            guard_lifted: false,
             owner,
         };
         effects.renew_programs()?;
@@ -82,6 +86,16 @@ impl KernelEffects {
             if let Some(index) = self.links.index(&link) {
                 self.dataplane.attach(&link, index, hook)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Before each effect. The guard on published ports comes back as soon as the ports are held.
+    fn step(&mut self) -> Result<(), ReconcileError> {
+        self.faults.step()?;
+        if self.guard_lifted {
+            self.dataplane.attach_sockets(self.cgroup.as_deref())?;
+            self.guard_lifted = false;
         }
         Ok(())
     }
@@ -132,7 +146,7 @@ impl Effects for KernelEffects {
     }
 
     async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         self.ledger.add(path)?;
         let made = path.to_owned();
         let created = tokio::task::spawn_blocking(move || netns::create(&made)).await;
@@ -141,59 +155,67 @@ impl Effects for KernelEffects {
     }
 
     async fn delete_namespace(&mut self, path: &Path) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         netns::delete(path)?;
         Ok(self.ledger.remove(path)?)
     }
 
     async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.links.create(name, link).await?)
     }
 
     async fn change_link(&mut self, name: &str, from: &Link, to: &Link) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.links.change(name, from, to).await?)
     }
 
     async fn raise_link(&mut self, name: &str) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.links.raise(name).await?)
     }
 
     async fn delete_link(&mut self, name: &str) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.links.delete(name).await?)
     }
 
     async fn attach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         let index = self.links.index(link).ok_or_else(|| LinkError::Missing(link.to_owned()))?;
         Ok(self.dataplane.attach(link, index, hook)?)
     }
 
     async fn detach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.dataplane.detach(link, hook)?)
     }
 
     async fn put(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.dataplane.put(&map, &entries.keys, &entries.values)?)
     }
 
     async fn delete(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         Ok(self.dataplane.delete(&map, &entries.keys)?)
     }
 
     async fn hold(&mut self, port: HeldPort) -> Outcome<()> {
         self.faults.step()?;
-        self.ports.hold(port)
+        match self.ports.hold(port) {
+            // After a restart the ports of the last run are still published, and so guarded.
+            Err(ReconcileError::PortGuarded(_)) if self.cgroup.is_some() => {
+                self.dataplane.lift_guard()?;
+                self.guard_lifted = true;
+                self.ports.hold(port)
+            }
+            other => other,
+        }
     }
 
     async fn release(&mut self, port: HeldPort) -> Outcome<()> {
-        self.faults.step()?;
+        self.step()?;
         self.ports.release(port);
         Ok(())
     }

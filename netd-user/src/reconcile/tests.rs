@@ -12,7 +12,8 @@ use netd_common::{Be16, EndpointIndex, Ipv4, MacAddr, NetworkIndex};
 
 use super::memory::MemoryEffects;
 use super::*;
-use crate::desired::{GatewayLink, VethLink};
+use crate::dataplane::delta::{Table, Visit, in_put_order};
+use crate::desired::{GatewayLink, Tables, VethLink};
 use crate::model::{Proto, SandboxId};
 
 /// A host's networks, each with the numbers of its endpoints; an endpoint publishes its own number.
@@ -62,6 +63,7 @@ async fn a_failure_at_any_effect_is_made_good_by_trying_again() {
             reconciler.effects.done = 0;
             reconciler.effects.fails_at = Some(fails_at);
             let _ = reconciler.apply(&compiler(&new)).await;
+            reconciler.effects.fails_at = None;
             reconciler.apply(&compiler(&new)).await.unwrap();
             assert_eq!(content(&reconciler), expected, "{old:?} to {new:?}, failed at {fails_at}");
         }
@@ -126,8 +128,6 @@ async fn every_change_of_the_tables_is_a_new_generation() {
     assert_eq!(after.generation, before + 1);
 }
 
-use crate::desired::Tables;
-
 fn transitions() -> Vec<(World, World)> {
     let small = vec![(1, vec![1])];
     let large = vec![(1, vec![1, 2, 3]), (2, vec![4])];
@@ -156,27 +156,40 @@ async fn fails_then_undoes(
     reconciler.effects.done = 0;
     reconciler.effects.fails_at = Some(fails_at);
     let failed = reconciler.apply(&compiler(new)).await.is_err();
+    reconciler.effects.fails_at = None;
     reconciler.apply(&compiler(old)).await.unwrap();
     assert_eq!(content(&reconciler), content(before), "{old:?} to {new:?}, failed at {fails_at}");
     failed
 }
 
 /// What is in the kernel, with names in the place of interface indexes and without the generation.
-fn content(reconciler: &Reconciler<MemoryEffects>) -> String {
+fn content(reconciler: &Reconciler<MemoryEffects>) -> (Observed, Vec<String>) {
     let mut state = reconciler.effects.state.clone();
     state.tables.config.values_mut().for_each(|config| config.generation = 0);
-    let names: BTreeMap<u32, &String> =
-        reconciler.effects.indexes.iter().map(|(name, index)| (index.0, name)).collect();
-    let mut text = format!("{state:#?}");
-    for (index, name) in names.iter().rev() {
-        text = text.replace(&format!("IfIndex(\n                {index},"), name);
-        text = text.replace(&format!("IfIndex(\n                    {index},"), name);
-        text = text.replace(&format!("IfIndex(\n            {index},"), name);
+    let mut lines = Lines { tables: &state.tables, lines: Vec::new() };
+    let Ok(()) = in_put_order(&mut lines);
+    let mut lines = lines.lines;
+    for (name, index) in &reconciler.effects.indexes {
+        let index = format!("IfIndex({})", index.0);
+        lines.iter_mut().for_each(|line| *line = line.replace(&index, name));
     }
-    // Sorted, because tables are in order of indexes.
-    let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
-    lines.join("\n")
+    (Observed { tables: Tables::default(), ..state }, lines)
+}
+
+struct Lines<'a> {
+    tables: &'a Tables,
+    lines: Vec<String>,
+}
+
+impl Visit for Lines<'_> {
+    type Error = std::convert::Infallible;
+
+    fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
+        let entries = T::of(self.tables).iter();
+        self.lines.extend(entries.map(|(key, value)| format!("{} {key:?} {value:?}", T::SPEC.name)));
+        Ok(())
+    }
 }
 
 /// A small compiler: what the real one does, cut down to one family.
