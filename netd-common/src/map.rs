@@ -51,9 +51,7 @@ pub struct MapSpec {
 
 macro_rules! maps {
     ($($(#[doc = $doc:literal])+ $konst:ident = $name:literal, $kind:ident, $key:ty, $value:ty, $capacity:expr;)+) => {
-        $($(#[doc = $doc])+
-        #[allow(clippy::cast_possible_truncation, reason = "layouts are tens of bytes")]
-        pub const $konst: MapSpec = MapSpec {
+        $($(#[doc = $doc])+ pub const $konst: MapSpec = MapSpec {
             name: $name,
             kind: MapKind::$kind,
             key_len: core::mem::size_of::<$key>() as u32,

@@ -1,3 +1,243 @@
-//! Acts on the kernel side: maps, programs, pins. The only home of aya.
+//! Maps and programs: the only place that speaks bpf.
+//!
+//! Law: everything is pinned under one directory per layout version, and outlives the daemon.
 
+mod batch;
+mod bpffs;
+pub mod delta;
+pub mod events;
+mod maps;
 pub mod object;
+mod pin;
+mod programs;
+pub mod stats;
+pub mod sweep;
+mod syscall;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytemuck::Zeroable;
+use netd_common::Hook;
+use netd_common::map::{MapKind, MapSpec};
+
+use self::bpffs::PinDirs;
+use self::delta::{Table, Visit, in_put_order};
+use self::events::EventReader;
+use self::maps::Maps;
+use self::programs::Programs;
+use self::stats::Stats;
+use self::sweep::Sweeper;
+use crate::desired::Tables;
+
+/// The oldest kernel with tcx links.
+const KERNEL_FLOOR: (u32, u32) = (6, 6);
+
+/// The kernel side of this host.
+#[derive(Debug)]
+pub struct Dataplane {
+    dirs: PinDirs,
+    maps: Maps,
+    programs: Programs,
+}
+
+impl Dataplane {
+    /// Loads the object over what earlier runs pinned under `pins`.
+    pub fn open(
+        pins: &Path,
+        object: &[u8],
+        capacities: &BTreeMap<String, u32>,
+    ) -> Result<Self, DataplaneError> {
+        check_kernel()?;
+        let dirs = PinDirs::prepare(pins)?;
+        Maps::check_pins(&dirs.maps())?;
+        let programs = Programs::load(object, capacities, &dirs.maps(), dirs.links())?;
+        let maps = Maps::open(&dirs.maps())?;
+        Ok(Self { dirs, maps, programs })
+    }
+
+    /// Writes entries, given as bytes one after the other.
+    pub fn put(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), DataplaneError> {
+        self.maps.get(map).put(keys, values)
+    }
+
+    /// Deletes entries; a slot of an array becomes all zero.
+    pub fn delete(&self, map: &MapSpec, keys: &[u8]) -> Result<(), DataplaneError> {
+        self.maps.get(map).delete(keys)
+    }
+
+    /// Reads every desired table back. Slots of arrays that are all zero are unused.
+    pub fn tables(&self) -> Result<Tables, DataplaneError> {
+        let mut dump = Dump { maps: &self.maps, tables: Tables::default() };
+        in_put_order(&mut dump)?;
+        Ok(dump.tables)
+    }
+
+    /// Attaches the program of a hook to a link of the host, or renews it.
+    pub fn attach(&self, link: &str, ifindex: u32, hook: Hook) -> Result<(), DataplaneError> {
+        self.programs.attach(link, ifindex, hook)
+    }
+
+    /// Detaches it; one that is gone already is no error.
+    pub fn detach(&self, link: &str, hook: Hook) -> Result<(), DataplaneError> {
+        self.programs.detach(link, hook)
+    }
+
+    /// What is attached to links that exist under the index that `index_of` tells.
+    pub fn attached(
+        &self,
+        index_of: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Vec<(String, Hook)>, DataplaneError> {
+        self.programs.attached(index_of)
+    }
+
+    /// Attaches the socket hooks to a cgroup, or detaches them.
+    pub fn attach_sockets(&self, cgroup: Option<&Path>) -> Result<(), DataplaneError> {
+        match cgroup {
+            Some(cgroup) => self.programs.attach_sockets(cgroup),
+            None => self.programs.detach_sockets(),
+        }
+    }
+
+    /// Lets sockets of the host bind published ports, until the socket hooks are attached again.
+    pub fn lift_guard(&self) -> Result<(), DataplaneError> {
+        self.programs.lift_guard()
+    }
+
+    /// Instructions that the verifier walked, by program.
+    pub fn verified_instructions(&self) -> BTreeMap<String, u32> {
+        self.programs.verified_instructions()
+    }
+
+    /// A reader of the counters.
+    pub fn stats(&self) -> Stats {
+        Stats::new(self.maps.clone())
+    }
+
+    /// A reader of the events.
+    pub fn events(&self) -> Result<EventReader, DataplaneError> {
+        EventReader::open(&self.dirs.maps())
+    }
+
+    /// Garbage collection of the flow table.
+    pub fn sweeper(&self) -> Sweeper {
+        Sweeper::new(self.maps.clone())
+    }
+
+    /// Removes all pins: programs detach, maps go with the last reader.
+    pub fn remove(self) -> Result<(), DataplaneError> {
+        self.dirs.remove()
+    }
+}
+
+struct Dump<'a> {
+    maps: &'a Maps,
+    tables: Tables,
+}
+
+impl Visit for Dump<'_> {
+    type Error = DataplaneError;
+
+    fn visit<T: Table>(&mut self) -> Result<(), DataplaneError> {
+        let table = T::of_mut(&mut self.tables);
+        let unused = T::Value::zeroed();
+        self.maps.get(&T::SPEC).for_each(|key, value| {
+            let value: T::Value = bytemuck::pod_read_unaligned(value);
+            if value != unused || !matches!(T::SPEC.kind, MapKind::Array) {
+                table.insert(bytemuck::pod_read_unaligned(key), value);
+            }
+        })
+    }
+}
+
+fn check_kernel() -> Result<(), DataplaneError> {
+    let path = Path::new("/proc/sys/kernel/osrelease");
+    let found = std::fs::read_to_string(path).map_err(bpffs::failed("read", path))?;
+    if kernel_version(&found).is_some_and(|version| version >= KERNEL_FLOOR) {
+        return Ok(());
+    }
+    Err(DataplaneError::KernelTooOld { found: found.trim().to_owned(), needed: KERNEL_FLOOR })
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Why a map or a program could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The kernel lacks tcx.
+    #[error("kernel {found} is too old: netd needs {}.{} or later (tcx)", .needed.0, .needed.1)]
+    KernelTooOld {
+        /// `uname -r`.
+        found: String,
+        /// Major and minor.
+        needed: (u32, u32),
+    },
+    /// The object can't be loaded.
+    #[error("load the kernel object: {0}")]
+    Object(#[from] aya::EbpfError),
+    /// The object lacks a program.
+    #[error("the kernel object has no program {0}")]
+    MissingProgram(&'static str),
+    /// A program was refused or could not be attached.
+    #[error("{action} program {program}: {source}")]
+    Program {
+        /// What was tried.
+        action: &'static str,
+        /// Which.
+        program: String,
+        /// The kernel's answer.
+        source: aya::programs::ProgramError,
+    },
+    /// A pinned map of this ABI has another shape.
+    #[error("{} is not the map this version expects ({found}); run `netd uninstall`", path.display())]
+    PinMismatch {
+        /// The pin.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// A map operation was refused.
+    #[error("{action} map {map}: {source}")]
+    Map {
+        /// What was tried.
+        action: &'static str,
+        /// Which.
+        map: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A map is full.
+    #[error("map {map} is full ({capacity} entries)")]
+    MapFull {
+        /// Which.
+        map: String,
+        /// Its capacity.
+        capacity: u32,
+    },
+    /// A pin or directory could not be made, read or removed.
+    #[error("{action} {}: {source}", path.display())]
+    Pin {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_compared_as_numbers() {
+        assert_eq!(kernel_version("6.10.3-arch1"), Some((6, 10)));
+        assert!(kernel_version("6.10.3") > Some(KERNEL_FLOOR));
+        assert!(kernel_version("5.15.0-91-generic") < Some(KERNEL_FLOOR));
+        assert_eq!(kernel_version("garbage"), None);
+    }
+}

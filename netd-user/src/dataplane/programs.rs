@@ -1,0 +1,215 @@
+//! The programs: loaded once per start, attached by pinned links.
+//!
+//! Laws: a pinned link that an earlier run left gets the new program without a gap; a pin whose
+//! interface or cgroup is gone is removed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use netd_common::Hook;
+use netd_common::map::MAPS;
+
+use super::DataplaneError;
+use super::bpffs::failed;
+use super::pin::KernelLink;
+
+/// `enum bpf_attach_type`, uapi/linux/bpf.h.
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
+
+/// The socket hooks, with their `enum bpf_attach_type`.
+const SOCKET_HOOKS: [(&str, u32); 10] = [
+    ("connect4", 10),
+    ("connect6", 11),
+    ("post_bind4", 12),
+    ("post_bind6", 13),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+];
+
+/// The loaded programs.
+#[derive(Debug)]
+pub(super) struct Programs {
+    object: Ebpf,
+    links: PathBuf,
+}
+
+impl Programs {
+    /// Loads the object; maps that are pinned already are used as they are.
+    pub(super) fn load(
+        object: &[u8],
+        capacities: &BTreeMap<String, u32>,
+        maps: &Path,
+        links: PathBuf,
+    ) -> Result<Self, DataplaneError> {
+        let mut loader = EbpfLoader::new();
+        for spec in MAPS {
+            loader.map_pin_path(spec.name, maps.join(spec.name));
+        }
+        for (name, capacity) in capacities {
+            loader.map_max_entries(name, *capacity);
+        }
+        let mut object = loader.load(object)?;
+        for (name, program) in object.programs_mut() {
+            load_one(program).map_err(refused("load", name))?;
+        }
+        Ok(Self { object, links })
+    }
+
+    /// Instructions that the verifier walked, by program.
+    pub(super) fn verified_instructions(&self) -> BTreeMap<String, u32> {
+        let count = |program: &Program| program.info().ok()?.verified_instruction_count();
+        self.object.programs().filter_map(|(n, p)| Some((n.to_owned(), count(p)?))).collect()
+    }
+
+    /// The descriptor of a program.
+    pub(super) fn fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, DataplaneError> {
+        let program = self.object.program(name).ok_or(DataplaneError::MissingProgram(name))?;
+        Ok(program.fd().map_err(refused("use", name))?.as_fd())
+    }
+
+    /// Attaches the program of `hook` to a link of the host, or renews what is pinned there.
+    pub(super) fn attach(&self, link: &str, ifindex: u32, hook: Hook) -> Result<(), DataplaneError> {
+        let path = self.pin_of(link, hook);
+        let program = self.fd(hook.name())?;
+        if self.renew(&path, program, |pinned| Ok(pinned.interface()? == ifindex))? {
+            return Ok(());
+        }
+        let made = KernelLink::create(program, ifindex, attach_type(hook));
+        made.and_then(|made| made.pin(&path)).map_err(failed("attach program at", &path))
+    }
+
+    /// Detaches it.
+    pub(super) fn detach(&self, link: &str, hook: Hook) -> Result<(), DataplaneError> {
+        unpin(&self.pin_of(link, hook))
+    }
+
+    /// Attaches the socket hooks to a cgroup, or renews them.
+    pub(super) fn attach_sockets(&self, cgroup: &Path) -> Result<(), DataplaneError> {
+        let dir = File::open(cgroup).map_err(failed("open cgroup", cgroup))?;
+        let inode = dir.metadata().map_err(failed("inspect cgroup", cgroup))?.ino();
+        for (name, attach_type) in SOCKET_HOOKS {
+            let path = self.socket_pin(name);
+            let program = self.fd(name)?;
+            if !self.renew(&path, program, |pinned| Ok(pinned.cgroup()? == inode))? {
+                KernelLink::create(program, dir.as_raw_fd().unsigned_abs(), attach_type)
+                    .and_then(|made| made.pin(&path))
+                    .map_err(failed("attach program at", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches the socket hooks.
+    pub(super) fn detach_sockets(&self) -> Result<(), DataplaneError> {
+        SOCKET_HOOKS.iter().try_for_each(|(name, _)| unpin(&self.socket_pin(name)))
+    }
+
+    /// Detaches the hooks on bind alone.
+    pub(super) fn lift_guard(&self) -> Result<(), DataplaneError> {
+        ["post_bind4", "post_bind6"].iter().try_for_each(|name| unpin(&self.socket_pin(name)))
+    }
+
+    /// What is attached where `index_of` still knows the link under the index of the attachment.
+    /// Pins of links that are gone are removed.
+    pub(super) fn attached(
+        &self,
+        index_of: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Vec<(String, Hook)>, DataplaneError> {
+        let mut attached = Vec::new();
+        let entries = fs::read_dir(&self.links).map_err(failed("list", &self.links))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let Some((link, hook)) = parse_pin(&path) else { continue };
+            let interface = KernelLink::open(&path)
+                .and_then(|pinned| pinned.interface())
+                .map_err(failed("open", &path))?;
+            if interface != 0 && index_of(&link) == Some(interface) {
+                attached.push((link, hook));
+            } else {
+                unpin(&path)?;
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Puts the loaded program in the place of the pinned one, if it still sits where it should.
+    fn renew(
+        &self,
+        path: &Path,
+        program: BorrowedFd<'_>,
+        in_place: impl Fn(&KernelLink) -> std::io::Result<bool>,
+    ) -> Result<bool, DataplaneError> {
+        let pinned = match KernelLink::open(path) {
+            Ok(pinned) => pinned,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("open", path)(error)),
+        };
+        if in_place(&pinned).map_err(failed("inspect", path))? {
+            pinned.update(program).map_err(failed("update", path))?;
+            return Ok(true);
+        }
+        unpin(path)?;
+        Ok(false)
+    }
+
+    fn socket_pin(&self, name: &str) -> PathBuf {
+        self.links.join(format!("cgroup-{name}"))
+    }
+
+    fn pin_of(&self, link: &str, hook: Hook) -> PathBuf {
+        // bpffs refuses names with a dot, links may have one; `%` is in neither.
+        self.links.join(format!("{}-{}", link.replace('%', "%25").replace('.', "%2e"), hook.name()))
+    }
+}
+
+fn parse_pin(path: &Path) -> Option<(String, Hook)> {
+    let (link, hook) = path.file_name()?.to_str()?.rsplit_once('-')?;
+    let hook = Hook::ALL.iter().find(|h| h.name() == hook)?;
+    Some((link.replace("%2e", ".").replace("%25", "%"), *hook))
+}
+
+const fn attach_type(hook: Hook) -> u32 {
+    match hook {
+        Hook::FromContainer | Hook::FromNetdev => TCX_INGRESS,
+        Hook::ToContainer | Hook::FromHost | Hook::ToNetdev => TCX_EGRESS,
+    }
+}
+
+fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::SchedClassifier(program) = program {
+        return program.load();
+    }
+    if let Program::CgroupSockAddr(program) = program {
+        return program.load();
+    }
+    if let Program::CgroupSock(program) = program {
+        return program.load();
+    }
+    Err(ProgramError::UnexpectedProgramType)
+}
+
+fn unpin(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(
+    action: &'static str,
+    program: &str,
+) -> impl FnOnce(ProgramError) -> DataplaneError + use<> {
+    let program = program.to_owned();
+    move |source| DataplaneError::Program { action, program, source }
+}

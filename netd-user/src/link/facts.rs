@@ -1,0 +1,180 @@
+//! Files of the host that the controller reads beside netlink.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::LinkError;
+
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// Under the state directory: the reserved ports that we added.
+const ADDED_PORTS: &str = "reserved-ports-added";
+
+/// Name servers of a resolv.conf; a missing file names none.
+pub fn nameservers(resolv_conf: &Path) -> Result<Vec<IpAddr>, LinkError> {
+    match fs::read_to_string(resolv_conf) {
+        Ok(text) => Ok(parse_nameservers(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed("read", resolv_conf)(error)),
+    }
+}
+
+/// First and last port that the kernel picks for sockets without one.
+pub fn local_port_range() -> Result<(u16, u16), LinkError> {
+    let path = Path::new(PORT_RANGE);
+    let text = fs::read_to_string(path).map_err(failed("read", path))?;
+    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => Ok((first, last)),
+        _ => Err(failed("understand", path)(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// Ports that the kernel never picks by itself.
+pub fn reserved_ports() -> Result<Vec<RangeInclusive<u16>>, LinkError> {
+    let path = Path::new(RESERVED_PORTS);
+    Ok(parse_ranges(&fs::read_to_string(path).map_err(failed("read", path))?))
+}
+
+/// Reserves the masquerade ports, and remembers which of them were not reserved before. A range left
+/// by an earlier run is given back first.
+pub fn reserve_ports(state_dir: &Path, (first, last): (u16, u16)) -> Result<(), LinkError> {
+    let remembered = state_dir.join(ADDED_PORTS);
+    let mut ports = PortSet::of(&reserved_ports()?);
+    if let Ok(text) = fs::read_to_string(&remembered) {
+        ports.remove(&parse_ranges(&text));
+    }
+    let mut added = PortSet::of(&[first..=last]);
+    added.remove(&ports.ranges());
+    // Remembered before it is done: a crash in between gives back what was never taken, and that
+    // changes nothing.
+    fs::write(&remembered, added.text()).map_err(failed("write", &remembered))?;
+    ports.insert(&added.ranges());
+    write_reserved(&ports)
+}
+
+/// Gives the masquerade ports back. Ports that others reserved meanwhile stay so.
+pub fn restore_ports(state_dir: &Path) -> Result<(), LinkError> {
+    let remembered = state_dir.join(ADDED_PORTS);
+    let text = match fs::read_to_string(&remembered) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("read", &remembered)(error)),
+    };
+    let mut ports = PortSet::of(&reserved_ports()?);
+    ports.remove(&parse_ranges(&text));
+    write_reserved(&ports)?;
+    fs::remove_file(&remembered).map_err(failed("remove", &remembered))
+}
+
+fn write_reserved(ports: &PortSet) -> Result<(), LinkError> {
+    let path = Path::new(RESERVED_PORTS);
+    // An empty write is no write: a newline clears the list.
+    fs::write(path, ports.text() + "\n").map_err(failed("write", path))
+}
+
+/// A set of ports.
+struct PortSet(Vec<bool>);
+
+impl PortSet {
+    fn of(ranges: &[RangeInclusive<u16>]) -> Self {
+        let mut set = Self(vec![false; usize::from(u16::MAX) + 1]);
+        set.insert(ranges);
+        set
+    }
+
+    fn insert(&mut self, ranges: &[RangeInclusive<u16>]) {
+        self.mark(ranges, true);
+    }
+
+    fn remove(&mut self, ranges: &[RangeInclusive<u16>]) {
+        self.mark(ranges, false);
+    }
+
+    fn mark(&mut self, ranges: &[RangeInclusive<u16>], member: bool) {
+        for range in ranges {
+            self.0[usize::from(*range.start())..=usize::from(*range.end())].fill(member);
+        }
+    }
+
+    fn ranges(&self) -> Vec<RangeInclusive<u16>> {
+        let members = (0..=u16::MAX).filter(|port| self.0[usize::from(*port)]);
+        let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+        for port in members {
+            match ranges.last_mut() {
+                Some(last) if last.end().checked_add(1) == Some(port) => {
+                    *last = *last.start()..=port;
+                }
+                _ => ranges.push(port..=port),
+            }
+        }
+        ranges
+    }
+
+    /// As the kernel prints it: `1,5-9`.
+    fn text(&self) -> String {
+        let show = |range: &RangeInclusive<u16>| {
+            let (first, last) = (range.start(), range.end());
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        self.ranges().iter().map(show).collect::<Vec<_>>().join(",")
+    }
+}
+
+fn parse_ranges(text: &str) -> Vec<RangeInclusive<u16>> {
+    let parse = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some(first..=last)
+    };
+    text.trim().split(',').filter_map(parse).collect()
+}
+
+fn parse_nameservers(text: &str) -> Vec<IpAddr> {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        let addr = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        // A scope (`fe80::1%eth0`) names a link that containers don't have.
+        addr.parse().ok()
+    };
+    text.lines().filter_map(server).collect()
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LinkError {
+    let path = path.to_owned();
+    move |source| LinkError::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_sets_survive_their_text() {
+        for text in ["", "1", "1,5-9,65535", "0-65535", "8080,9148"] {
+            assert_eq!(PortSet::of(&parse_ranges(text)).text(), text);
+        }
+    }
+
+    #[test]
+    fn removing_what_was_added_leaves_what_was_there() {
+        let mut ports = PortSet::of(&parse_ranges("50000,60000-60010"));
+        let mut added = PortSet::of(&[49152..=65535]);
+        added.remove(&ports.ranges());
+        ports.insert(&added.ranges());
+        assert_eq!(ports.text(), "49152-65535");
+        ports.remove(&added.ranges());
+        assert_eq!(ports.text(), "50000,60000-60010");
+    }
+
+    #[test]
+    fn nameservers_are_read_past_comments_options_and_scopes() {
+        let text = "# nameserver 9.9.9.9\nnameserver 1.1.1.1 # one\n search x\noptions ndots:1\n\
+                    nameserver\nnameserver fe80::1%eth0\n  nameserver 2001:db8::53\n";
+        let found: Vec<String> = parse_nameservers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["1.1.1.1", "2001:db8::53"]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The host's links: what they are, kept up to date by notifications, and the changes we make.
+//!
+//! Law: a link is ours if its group is our owner tag; the kernel sets it as it creates the link, so
+//! not even a crash leaves one without.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rtnetlink::sys::Socket;
+
+use super::cache::{Cache, LinkRecord};
+use super::listener::{self, Heard};
+use super::netlink::Netlink;
+use super::{LinkError, facts, gateway, netns, veth};
+use crate::desired::{Desired, Link};
+use crate::facts::HostFacts;
+
+/// The links of the namespace that the daemon runs in.
+pub struct HostLinks {
+    netlink: Netlink,
+    listener: Socket,
+    cache: Cache,
+    owner: u32,
+    resolv_conf: PathBuf,
+    netns_cookie: u64,
+}
+
+impl std::fmt::Debug for HostLinks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostLinks").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// A link of ours as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundLink {
+    /// What it is, or none where it is too broken to be changed in place.
+    pub link: Option<Link>,
+    /// Whether the host's end is up.
+    pub up: bool,
+}
+
+impl HostLinks {
+    /// Reads everything once and listens from then on.
+    pub async fn start(owner: u32, resolv_conf: PathBuf) -> Result<Self, LinkError> {
+        let mut links = Self {
+            listener: listener::open()?,
+            netlink: Netlink::connect()?,
+            cache: Cache::default(),
+            owner,
+            resolv_conf,
+            netns_cookie: netns::cookie()?,
+        };
+        links.read_all().await?;
+        Ok(links)
+    }
+
+    /// The host as it is now.
+    pub async fn facts(&mut self) -> Result<HostFacts, LinkError> {
+        self.catch_up().await?;
+        let mut facts = self.cache.facts(self.owner);
+        facts.nameservers = facts::nameservers(&self.resolv_conf)?;
+        facts.netns_cookie = self.netns_cookie;
+        Ok(facts)
+    }
+
+    /// Reads everything again.
+    pub async fn read_all(&mut self) -> Result<(), LinkError> {
+        // What is queued is older than the dumps.
+        listener::drain(&self.listener)?;
+        self.cache = Cache::of_dumps(
+            self.netlink.links().await?,
+            self.netlink.addresses().await?,
+            self.netlink.routes().await?,
+        );
+        self.catch_up().await
+    }
+
+    /// Index of a link, of ours or not.
+    pub fn index(&self, name: &str) -> Option<u32> {
+        self.cache.link(name).map(|link| link.fact.ifindex.0)
+    }
+
+    /// Our links. What is inside those of `trusted` is taken from there.
+    pub async fn observe(
+        &mut self,
+        desired: &Desired,
+        trusted: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<String, FoundLink>, LinkError> {
+        self.catch_up().await?;
+        let mut found = BTreeMap::new();
+        for record in self.cache.links_of_group(self.owner) {
+            let expected = desired.links.get(&record.name);
+            let link = match (trusted.get(&record.name), expected) {
+                (Some(trusted), _) => Some(trusted.clone()),
+                (None, Some(expected)) => self.look_into(record, expected).await?,
+                (None, None) => None,
+            };
+            found.insert(record.name.clone(), FoundLink { link, up: record.fact.up });
+        }
+        Ok(found)
+    }
+
+    /// Creates a link of ours; the host's end stays down. What fails half-way is deleted again.
+    pub async fn create(&mut self, name: &str, link: &Link) -> Result<(), LinkError> {
+        let made = match link {
+            Link::Gateway(link) => gateway::create(&self.netlink, name, link, self.owner).await,
+            Link::Veth(link) => veth::create(&self.netlink, name, link, self.owner).await,
+        };
+        if made.is_err() && self.catch_up().await.is_ok() && self.own_index(name).is_ok() {
+            self.delete(name).await?;
+        }
+        made
+    }
+
+    /// Changes a link of ours in place.
+    pub async fn change(&mut self, name: &str, from: &Link, to: &Link) -> Result<(), LinkError> {
+        self.catch_up().await?;
+        let place = (name, self.own_index(name)?);
+        match (from, to) {
+            (Link::Gateway(from), Link::Gateway(to)) => {
+                gateway::change(&self.netlink, place, from, to).await
+            }
+            (Link::Veth(from), Link::Veth(to)) => {
+                veth::change(&self.netlink, place, from, to).await
+            }
+            (Link::Gateway(_), Link::Veth(_)) | (Link::Veth(_), Link::Gateway(_)) => {
+                Err(LinkError::Foreign(name.to_owned()))
+            }
+        }
+    }
+
+    /// Raises the host's end of a link of ours.
+    pub async fn raise(&mut self, name: &str) -> Result<(), LinkError> {
+        self.catch_up().await?;
+        self.netlink.raise(name, self.own_index(name)?).await
+    }
+
+    /// Deletes a link of ours; one that is gone already is no error.
+    pub async fn delete(&mut self, name: &str) -> Result<(), LinkError> {
+        self.catch_up().await?;
+        match self.own_index(name) {
+            Ok(index) => self.netlink.delete(name, index).await,
+            Err(LinkError::Missing(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn own_index(&self, name: &str) -> Result<u32, LinkError> {
+        match self.cache.link(name) {
+            Some(link) if link.group == self.owner => Ok(link.fact.ifindex.0),
+            Some(_) => Err(LinkError::Foreign(name.to_owned())),
+            None => Err(LinkError::Missing(name.to_owned())),
+        }
+    }
+
+    async fn look_into(
+        &self,
+        record: &LinkRecord,
+        expected: &Link,
+    ) -> Result<Option<Link>, LinkError> {
+        let fact = &record.fact;
+        let index = fact.ifindex.0;
+        match expected {
+            Link::Gateway(_) if fact.kind == "bridge" => {
+                let addresses = self.cache.addresses_of(index);
+                let found = gateway::observe(&record.name, (fact.mac, fact.mtu), addresses);
+                Ok(Some(Link::Gateway(found)))
+            }
+            Link::Veth(expected) if fact.kind == "veth" => {
+                let host = (index, fact.mtu, record.peer);
+                Ok(veth::observe(host, expected).await?.map(Link::Veth))
+            }
+            Link::Gateway(_) | Link::Veth(_) => Ok(None),
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), LinkError> {
+        match listener::drain(&self.listener)? {
+            Heard::Messages(messages) => {
+                messages.into_iter().for_each(|message| self.cache.absorb(message));
+            }
+            Heard::Overrun => return Box::pin(self.read_all()).await,
+        }
+        if self.cache.routes_stale() {
+            self.cache.replace_routes(&self.netlink.routes().await?);
+        }
+        Ok(())
+    }
+}
+
+/// The owner tag of a daemon: a link group that only it uses. Two daemons have two state directories.
+pub fn owner_tag(state_dir: &Path) -> u32 {
+    use std::os::unix::ffi::OsStrExt;
+    let fnv = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = state_dir.as_os_str().as_bytes().iter().fold(0x811c_9dc5, fnv);
+    // iproute2 reads groups as signed numbers; low ones are people's own.
+    hash & 0x3fff_ffff | 0x4000_0000
+}

@@ -1,0 +1,216 @@
+//! Requests to one namespace's route netlink: links, addresses, routes.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use futures_util::{Stream, TryStreamExt};
+use ipnetwork::IpNetwork;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::route::{RouteFlags, RouteMessage, RouteScope};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
+use tokio::task::JoinHandle;
+
+use super::{LinkError, netns};
+use crate::desired::Route;
+
+/// A connection to the route netlink of one namespace.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Netlink {
+    /// To the calling thread's namespace.
+    pub(super) fn connect() -> Result<Self, LinkError> {
+        let (connection, handle, _unasked) = rtnetlink::new_connection()
+            .map_err(|source| netlink_error("connect to", "the kernel", source))?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    /// To the namespace at `path`, where `first` runs before.
+    pub(super) async fn connect_in<T: Send + 'static>(
+        path: &Path,
+        first: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Self, T), LinkError> {
+        netns::visit(path, || {
+            let answer = first();
+            Ok((Self::connect()?, answer))
+        })
+        .await?
+    }
+
+    /// The link of that name.
+    pub(super) async fn link(&self, name: &str) -> Result<Option<LinkMessage>, LinkError> {
+        let request = self.handle.link().get().match_name(name).execute();
+        match Box::pin(request).try_next().await {
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+            other => other.map_err(refused("look up link", name)),
+        }
+    }
+
+    /// Every link.
+    pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, LinkError> {
+        let request = self.handle.link().get();
+        let request =
+            request.set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        collect(request.execute(), "list", "links").await
+    }
+
+    /// Every address.
+    pub(super) async fn addresses(&self) -> Result<Vec<AddressMessage>, LinkError> {
+        collect(self.handle.address().get().execute(), "list", "addresses").await
+    }
+
+    /// Every route of both families.
+    pub(super) async fn routes(&self) -> Result<Vec<RouteMessage>, LinkError> {
+        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+        let mut all = collect(self.handle.route().get(v4).execute(), "list", "IPv4 routes").await?;
+        all.extend(collect(self.handle.route().get(v6).execute(), "list", "IPv6 routes").await?);
+        Ok(all)
+    }
+
+    /// Creates a link.
+    pub(super) async fn create(&self, name: &str, link: LinkMessage) -> Result<(), LinkError> {
+        self.handle.link().add(link).execute().await.map_err(|error| match errno(&error) {
+            Some(libc::EEXIST) => LinkError::Foreign(name.to_owned()),
+            _ => refused("create link", name)(error),
+        })
+    }
+
+    /// Changes a link.
+    pub(super) async fn change(&self, name: &str, link: LinkMessage) -> Result<(), LinkError> {
+        self.handle.link().change(link).execute().await.map_err(refused("change link", name))
+    }
+
+    /// Raises a link.
+    pub(super) async fn raise(&self, name: &str, index: u32) -> Result<(), LinkError> {
+        self.change(name, LinkUnspec::new_with_index(index).up().build()).await
+    }
+
+    /// Deletes a link; one that is gone already is no error.
+    pub(super) async fn delete(&self, name: &str, index: u32) -> Result<(), LinkError> {
+        match self.handle.link().del(index).execute().await {
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(()),
+            other => other.map_err(refused("delete link", name)),
+        }
+    }
+
+    /// Adds an address, usable at once.
+    pub(super) async fn add_address(&self, index: u32, addr: IpNetwork) -> Result<(), LinkError> {
+        let mut request = self.handle.address().add(index, addr.ip(), addr.prefix()).replace();
+        let message = request.message_mut();
+        message.header.flags |= AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        request.execute().await.map_err(refused("add address", addr))
+    }
+
+    /// Removes an address; one that is gone already is no error.
+    pub(super) async fn remove_address(
+        &self,
+        index: u32,
+        addr: IpNetwork,
+    ) -> Result<(), LinkError> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(addr.ip());
+        message.header.prefix_len = addr.prefix();
+        message.header.index = index;
+        message.attributes.push(AddressAttribute::Local(addr.ip()));
+        match self.handle.address().del(message).execute().await {
+            Err(error) if errno(&error) == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            other => other.map_err(refused("remove address", addr)),
+        }
+    }
+
+    /// Adds a route through a link.
+    pub(super) async fn add_route(
+        &self,
+        index: u32,
+        route: Route,
+        onlink: bool,
+    ) -> Result<(), LinkError> {
+        let mut message = route_message(index, route)?;
+        if onlink {
+            message.header.flags |= RouteFlags::Onlink;
+        }
+        let request = self.handle.route().add(message).replace();
+        request.execute().await.map_err(refused("add route", route.destination))
+    }
+
+    /// Removes a route through a link; one that is gone already is no error.
+    pub(super) async fn remove_route(&self, index: u32, route: Route) -> Result<(), LinkError> {
+        match self.handle.route().del(route_message(index, route)?).execute().await {
+            Err(error) if errno(&error) == Some(libc::ESRCH) => Ok(()),
+            other => other.map_err(refused("remove route", route.destination)),
+        }
+    }
+}
+
+fn route_message(index: u32, route: Route) -> Result<RouteMessage, LinkError> {
+    let invalid = |_| LinkError::Netlink {
+        action: "describe route",
+        object: route.destination.to_string(),
+        source: std::io::ErrorKind::InvalidInput.into(),
+    };
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.destination.ip(), route.destination.prefix())
+        .map_err(invalid)?
+        .output_interface(index);
+    if let Some(via) = route.via {
+        builder = builder.gateway(via).map_err(invalid)?;
+    }
+    let mut message = builder.build();
+    if route.via.is_none() && route.destination.is_ipv4() {
+        message.header.scope = RouteScope::Link;
+    }
+    Ok(message)
+}
+
+fn family(addr: IpAddr) -> AddressFamily {
+    if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+async fn collect<T>(
+    stream: impl Stream<Item = Result<T, Error>>,
+    action: &'static str,
+    object: &str,
+) -> Result<Vec<T>, LinkError> {
+    stream.try_collect().await.map_err(refused(action, object))
+}
+
+/// The kernel's error number, if it answered at all.
+fn errno(error: &Error) -> Option<i32> {
+    if let Error::NetlinkError(message) = error { message.to_io().raw_os_error() } else { None }
+}
+
+fn refused(
+    action: &'static str,
+    object: impl ToString,
+) -> impl FnOnce(Error) -> LinkError {
+    let object = object.to_string();
+    move |error| {
+        let source = if let Error::NetlinkError(message) = &error {
+            message.to_io()
+        } else {
+            std::io::Error::other(error)
+        };
+        LinkError::Netlink { action, object, source }
+    }
+}
+
+pub(super) fn netlink_error(
+    action: &'static str,
+    object: &str,
+    source: std::io::Error,
+) -> LinkError {
+    LinkError::Netlink { action, object: object.to_owned(), source }
+}

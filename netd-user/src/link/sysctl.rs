@@ -1,0 +1,78 @@
+//! Settings of single interfaces under /proc/sys/net, in the calling thread's namespace.
+//!
+//! Law: only settings of interfaces that are ours; nothing under `all` or `default`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::LinkError;
+
+/// An interface's settings, written before it comes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    family: &'static str,
+    key: &'static str,
+    value: &'static str,
+}
+
+const fn ipv4(key: &'static str, value: &'static str) -> Setting {
+    Setting { family: "ipv4", key, value }
+}
+
+const fn ipv6(key: &'static str, value: &'static str) -> Setting {
+    Setting { family: "ipv6", key, value }
+}
+
+/// The interface takes no part in IPv6.
+pub(super) const WITHOUT_IPV6: &[Setting] = &[ipv6("disable_ipv6", "1")];
+
+/// IPv6 with addresses from us alone, usable at once: duplicates can't be, the model deals them out.
+pub(super) const WITH_IPV6: &[Setting] = &[
+    ipv6("disable_ipv6", "0"),
+    ipv6("accept_ra", "0"),
+    ipv6("accept_dad", "0"),
+    ipv6("addr_gen_mode", "0"),
+];
+
+/// A gateway device forwards IPv4: `bpf_fib_lookup` asks for it. Loose reverse path filter (2),
+/// whatever `all` says: what a container sends to the host may be answered on another way.
+pub(super) const FORWARD_IPV4: &[Setting] = &[ipv4("forwarding", "1"), ipv4("rp_filter", "2")];
+
+/// A gateway device does not forward IPv4.
+pub(super) const KEEP_IPV4: &[Setting] = &[ipv4("forwarding", "0"), ipv4("rp_filter", "2")];
+
+/// A gateway device forwards IPv6.
+pub(super) const FORWARD_IPV6: &[Setting] = &[ipv6("forwarding", "1")];
+
+/// Writes settings of one interface. IPv6 ones don't exist where the kernel runs without IPv6, and
+/// then have nothing to turn off.
+pub(super) fn write(interface: &str, settings: &[Setting]) -> Result<(), LinkError> {
+    for setting in settings {
+        let path = path_of(interface, setting.family, setting.key);
+        match fs::write(&path, setting.value) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && settings == WITHOUT_IPV6 => {}
+            Err(source) => return Err(LinkError::File { action: "write", path, source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the interface forwards packets of the family (`ipv4`, `ipv6`).
+pub(super) fn forwards(interface: &str, family: &'static str) -> bool {
+    is(interface, family, "forwarding", "1")
+}
+
+/// Whether the interface takes part in IPv6.
+pub(super) fn has_ipv6(interface: &str) -> bool {
+    is(interface, "ipv6", "disable_ipv6", "0")
+}
+
+fn is(interface: &str, family: &str, key: &str, value: &str) -> bool {
+    fs::read_to_string(path_of(interface, family, key)).is_ok_and(|found| found.trim() == value)
+}
+
+fn path_of(interface: &str, family: &str, key: &str) -> PathBuf {
+    ["/proc/sys/net", family, "conf", interface, key].iter().collect()
+}

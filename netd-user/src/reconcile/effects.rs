@@ -1,0 +1,96 @@
+//! What the reconciler can do to a kernel: the seam between its order and the system.
+//!
+//! Law: every method is one step that can fail alone; a method that finds its work done already
+//! succeeds without writing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use netd_common::Hook;
+use netd_common::map::MapSpec;
+
+use super::ReconcileError;
+use crate::desired::{Desired, HeldPort, Link, Tables};
+use crate::facts::HostFacts;
+
+/// What is in the kernel of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Links that carry our mark. None where a link is too broken to be changed in place.
+    pub links: BTreeMap<String, Option<Link>>,
+    /// Those of them that are up.
+    pub up: BTreeSet<String>,
+    /// Namespaces of ours that exist.
+    pub namespaces: BTreeSet<PathBuf>,
+    /// Attached programs.
+    pub programs: BTreeSet<(String, Hook)>,
+    /// Map entries; unused slots of arrays left out.
+    pub tables: Tables,
+    /// Ports held.
+    pub held_ports: BTreeSet<HeldPort>,
+}
+
+/// Entries of one map as bytes: `count` keys and, where they are written, as many values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Keys, one after the other.
+    pub keys: Vec<u8>,
+    /// Values, one after the other; empty for deletions.
+    pub values: Vec<u8>,
+    /// How many.
+    pub count: usize,
+}
+
+/// What an effect comes to.
+pub type Outcome<T> = Result<T, ReconcileError>;
+
+/// A kernel.
+pub trait Effects: Send {
+    /// The host as it is now.
+    fn facts(&mut self) -> impl Future<Output = Outcome<HostFacts>> + Send;
+    /// Reads back what is ours. The inside of links in `trusted` is taken as it stands there, as long
+    /// as the link itself is still the same.
+    fn observe(
+        &mut self,
+        desired: &Desired,
+        trusted: &BTreeMap<String, Link>,
+    ) -> impl Future<Output = Outcome<Observed>> + Send;
+    /// Creates a namespace mounted at `path`.
+    fn create_namespace(&mut self, path: &Path) -> impl Future<Output = Outcome<()>> + Send;
+    /// Removes it; what still runs in it keeps it alive, without a name.
+    fn delete_namespace(&mut self, path: &Path) -> impl Future<Output = Outcome<()>> + Send;
+    /// Creates a link with everything in it; the host's end stays down.
+    fn create_link(&mut self, name: &str, link: &Link) -> impl Future<Output = Outcome<()>> + Send;
+    /// Changes MTU, addresses, routes and families in place.
+    fn change_link(
+        &mut self,
+        name: &str,
+        from: &Link,
+        to: &Link,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Raises the host's end.
+    fn raise_link(&mut self, name: &str) -> impl Future<Output = Outcome<()>> + Send;
+    /// Deletes a link with both ends.
+    fn delete_link(&mut self, name: &str) -> impl Future<Output = Outcome<()>> + Send;
+    /// Attaches the program of a hook to a link.
+    fn attach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
+    /// Detaches it; a link that is gone needs nothing.
+    fn detach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
+    /// Writes entries.
+    fn put(
+        &mut self,
+        map: MapSpec,
+        entries: &Entries,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Deletes entries; those that are gone need nothing. In an array the slot becomes all zero.
+    fn delete(
+        &mut self,
+        map: MapSpec,
+        entries: &Entries,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Binds a port.
+    fn hold(&mut self, port: HeldPort) -> impl Future<Output = Outcome<()>> + Send;
+    /// Lets go of it.
+    fn release(&mut self, port: HeldPort) -> impl Future<Output = Outcome<()>> + Send;
+}

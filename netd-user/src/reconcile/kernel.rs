@@ -1,0 +1,222 @@
+//! The real kernel behind `Effects`: links by netlink, maps and programs by bpf, ports by sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use netd_common::Hook;
+use netd_common::map::MapSpec;
+
+use super::effects::{Effects, Entries, Observed, Outcome};
+use super::faults::Faults;
+use super::held_ports::HeldPorts;
+use super::ledger::Ledger;
+use super::{ReconcileError, ReconcilerOptions};
+use crate::dataplane::Dataplane;
+use crate::desired::{Desired, HeldPort, Link};
+use crate::facts::HostFacts;
+use crate::link::host::{HostLinks, owner_tag};
+use crate::link::{LinkError, facts, netns};
+
+/// This host.
+#[derive(Debug)]
+pub struct KernelEffects {
+    links: HostLinks,
+    dataplane: Dataplane,
+    ports: HeldPorts,
+    ledger: Ledger,
+    faults: Faults,
+    state_dir: PathBuf,
+    cgroup: Option<PathBuf>,
+    guard_lifted: bool,
+    owner: u32,
+}
+
+impl KernelEffects {
+    /// Loads or reopens what earlier runs left.
+    pub async fn start(options: ReconcilerOptions) -> Result<Self, ReconcileError> {
+        let owner = owner_tag(&options.state_dir);
+        let links = HostLinks::start(owner, options.resolv_conf).await?;
+        facts::reserve_ports(&options.state_dir, options.snat_ports)?;
+        let dataplane =
+            Dataplane::open(&options.bpffs_dir, &options.object, &options.capacities)?;
+        dataplane.attach_sockets(options.cgroup.as_deref())?;
+        let mut effects = Self {
+            links,
+            dataplane,
+            ports: HeldPorts::default(),
+            ledger: Ledger::open(&options.state_dir)?,
+            faults: Faults::from_environment(),
+            state_dir: options.state_dir,
+            cgroup: options.cgroup,
+            guard_lifted: false,
+            owner,
+        };
+        effects.renew_programs()?;
+        Ok(effects)
+    }
+
+    /// Maps and programs.
+    pub fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    /// The group of the links that this daemon makes.
+    pub fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    /// Removes everything of ours; goes on past errors and tells the first.
+    pub async fn uninstall(mut self) -> Result<(), ReconcileError> {
+        let mut first = Ok(());
+        let found = self.links.observe(&Desired::default(), &BTreeMap::new()).await?;
+        for name in found.keys() {
+            first = first.and(self.links.delete(name).await);
+        }
+        for path in self.ledger.namespaces()? {
+            first = first.and(netns::delete(&path)).and(self.ledger.remove(&path));
+        }
+        let restored = first.and(facts::restore_ports(&self.state_dir));
+        self.dataplane.remove()?;
+        Ok(restored?)
+    }
+
+    /// Links that an earlier run pinned get this run's programs, before anything else is done.
+    fn renew_programs(&mut self) -> Result<(), ReconcileError> {
+        for (link, hook) in self.attached()? {
+            if let Some(index) = self.links.index(&link) {
+                self.dataplane.attach(&link, index, hook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Before each effect. The guard on published ports comes back as soon as the ports are held.
+    fn step(&mut self) -> Result<(), ReconcileError> {
+        self.faults.step()?;
+        if self.guard_lifted {
+            self.dataplane.attach_sockets(self.cgroup.as_deref())?;
+            self.guard_lifted = false;
+        }
+        Ok(())
+    }
+
+    /// Ours that exist. An entry whose namespace never came to be, or went in a reboot, is dropped.
+    fn namespaces(&self) -> Result<BTreeSet<PathBuf>, ReconcileError> {
+        let mut existing = BTreeSet::new();
+        for path in self.ledger.namespaces()? {
+            if netns::exists(&path) {
+                existing.insert(path);
+            } else {
+                netns::delete(&path)?;
+                self.ledger.remove(&path)?;
+            }
+        }
+        Ok(existing)
+    }
+
+    fn attached(&self) -> Result<BTreeSet<(String, Hook)>, ReconcileError> {
+        let attached = self.dataplane.attached(|link| self.links.index(link))?;
+        Ok(attached.into_iter().collect())
+    }
+}
+
+impl Effects for KernelEffects {
+    async fn facts(&mut self) -> Outcome<HostFacts> {
+        Ok(self.links.facts().await?)
+    }
+
+    async fn observe(
+        &mut self,
+        desired: &Desired,
+        trusted: &BTreeMap<String, Link>,
+    ) -> Outcome<Observed> {
+        if trusted.is_empty() {
+            self.links.read_all().await?;
+        }
+        let found = self.links.observe(desired, trusted).await?;
+        let up = found.iter().filter(|(_, link)| link.up).map(|(name, _)| name.clone()).collect();
+        Ok(Observed {
+            up,
+            links: found.into_iter().map(|(name, found)| (name, found.link)).collect(),
+            namespaces: self.namespaces()?,
+            programs: self.attached()?,
+            tables: self.dataplane.tables()?,
+            held_ports: self.ports.held(),
+        })
+    }
+
+    async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {
+        self.step()?;
+        self.ledger.add(path)?;
+        let made = path.to_owned();
+        let created = tokio::task::spawn_blocking(move || netns::create(&made)).await;
+        created.map_err(|_| LinkError::Closed)??;
+        Ok(netns::raise_loopback(path).await?)
+    }
+
+    async fn delete_namespace(&mut self, path: &Path) -> Outcome<()> {
+        self.step()?;
+        netns::delete(path)?;
+        Ok(self.ledger.remove(path)?)
+    }
+
+    async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {
+        self.step()?;
+        Ok(self.links.create(name, link).await?)
+    }
+
+    async fn change_link(&mut self, name: &str, from: &Link, to: &Link) -> Outcome<()> {
+        self.step()?;
+        Ok(self.links.change(name, from, to).await?)
+    }
+
+    async fn raise_link(&mut self, name: &str) -> Outcome<()> {
+        self.step()?;
+        Ok(self.links.raise(name).await?)
+    }
+
+    async fn delete_link(&mut self, name: &str) -> Outcome<()> {
+        self.step()?;
+        Ok(self.links.delete(name).await?)
+    }
+
+    async fn attach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
+        self.step()?;
+        let index = self.links.index(link).ok_or_else(|| LinkError::Missing(link.to_owned()))?;
+        Ok(self.dataplane.attach(link, index, hook)?)
+    }
+
+    async fn detach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
+        self.step()?;
+        Ok(self.dataplane.detach(link, hook)?)
+    }
+
+    async fn put(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
+        self.step()?;
+        Ok(self.dataplane.put(&map, &entries.keys, &entries.values)?)
+    }
+
+    async fn delete(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
+        self.step()?;
+        Ok(self.dataplane.delete(&map, &entries.keys)?)
+    }
+
+    async fn hold(&mut self, port: HeldPort) -> Outcome<()> {
+        self.faults.step()?;
+        match self.ports.hold(port) {
+            // After a restart the ports of the last run are still published, and so guarded.
+            Err(ReconcileError::PortGuarded(_)) if self.cgroup.is_some() => {
+                self.dataplane.lift_guard()?;
+                self.guard_lifted = true;
+                self.ports.hold(port)
+            }
+            other => other,
+        }
+    }
+
+    async fn release(&mut self, port: HeldPort) -> Outcome<()> {
+        self.step()?;
+        self.ports.release(port);
+        Ok(())
+    }
+}

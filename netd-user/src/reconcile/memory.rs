@@ -1,0 +1,233 @@
+//! A kernel in memory, for tests of the reconciler's order.
+//!
+//! Laws: it can fail at the n-th effect; after every write no entry refers to a link, an endpoint or a
+//! slot that is missing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytemuck::pod_read_unaligned;
+use netd_common::map::MapSpec;
+use netd_common::map::endpoint::MemberKey;
+use netd_common::{EndpointIndex, Hook, IfIndex, NetworkIndex};
+
+use super::ReconcileError;
+use super::effects::{Effects, Entries, Observed, Outcome};
+use crate::dataplane::delta::{Table, Visit, in_put_order};
+use crate::desired::{Desired, HeldPort, Link, Tables};
+use crate::facts::{HostFacts, LinkFact};
+
+/// The kernel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryEffects {
+    /// What is in it of ours.
+    pub(super) state: Observed,
+    /// Indexes of links, ours and the host's.
+    pub(super) indexes: BTreeMap<String, IfIndex>,
+    /// The effect that fails, counted from 1.
+    pub(super) fails_at: Option<usize>,
+    /// Effects tried.
+    pub(super) done: usize,
+    /// Every effect in words, in order.
+    pub(super) log: Vec<String>,
+    next_index: u32,
+}
+
+impl MemoryEffects {
+    /// A host with one uplink.
+    pub(super) fn with_uplink() -> Self {
+        let mut kernel = Self { next_index: 2, ..Self::default() };
+        kernel.indexes.insert("eth0".to_owned(), IfIndex(2));
+        kernel
+    }
+
+    fn step(&mut self, what: String) -> Outcome<()> {
+        self.done += 1;
+        if self.fails_at == Some(self.done) {
+            return Err(ReconcileError::Injected(self.done));
+        }
+        self.log.push(what);
+        Ok(())
+    }
+
+    fn link_exists(&self, index: IfIndex) -> bool {
+        self.indexes.values().any(|known| *known == index)
+    }
+
+    fn assert_nothing_dangles(&self) {
+        let tables = &self.state.tables;
+        let endpoint = |index: EndpointIndex| tables.endpoints.values().any(|e| e.index == index);
+        let network = |index: NetworkIndex| tables.networks.contains_key(&index.0);
+        assert!(tables.endpoints.keys().all(|index| self.link_exists(*index)), "endpoint's link");
+        assert!(tables.uplinks.keys().all(|index| self.link_exists(*index)), "uplink's link");
+        for (index, value) in &tables.networks {
+            assert!(value.gateway.0 == 0 || self.link_exists(value.gateway), "network's gateway");
+            for slot in 0..value.member_count {
+                let key = MemberKey { network: NetworkIndex(*index), slot };
+                assert!(tables.members.contains_key(&key), "network {index}'s member {slot}");
+            }
+        }
+        assert!(tables.members.values().all(|i| tables.endpoints.contains_key(i)), "member");
+        assert!(tables.stations.values().all(|s| endpoint(s.endpoint)), "station's endpoint");
+        assert!(tables.subnets_v4.values().all(|s| network(s.network)), "subnet's network");
+        assert!(tables.gateways.iter().all(|(i, n)| {
+            self.link_exists(*i) && tables.networks.contains_key(n)
+        }), "gateway");
+        let addresses = tables.addresses_v4.values().chain(tables.addresses_v6.values());
+        for address in addresses {
+            let is_gateway = address.endpoint == EndpointIndex::NONE;
+            assert!(is_gateway || endpoint(address.endpoint), "address' endpoint");
+            assert!(self.link_exists(address.ifindex), "address' link");
+        }
+        assert!(tables.published_v4.values().all(|p| endpoint(p.endpoint)), "published endpoint");
+        assert!(tables.published_v6.values().all(|p| endpoint(p.endpoint)), "published endpoint");
+        for (name, _) in &self.state.programs {
+            assert!(self.indexes.contains_key(name), "program's link {name}");
+        }
+    }
+
+    fn assert_ready(&self, name: &str) {
+        let is_veth = matches!(self.state.links.get(name), Some(Some(Link::Veth(_))));
+        let attached = self.state.programs.iter().filter(|(link, _)| link == name).count();
+        assert!(!is_veth || attached == 2, "{name} comes up without its programs");
+    }
+}
+
+impl Effects for MemoryEffects {
+    async fn facts(&mut self) -> Outcome<HostFacts> {
+        let fact = |(name, index): (&String, &IfIndex)| {
+            let up = self.state.up.contains(name);
+            (name.clone(), LinkFact { ifindex: *index, up, ..LinkFact::default() })
+        };
+        Ok(HostFacts { links: self.indexes.iter().map(fact).collect(), ..HostFacts::default() })
+    }
+
+    async fn observe(
+        &mut self,
+        _desired: &Desired,
+        _trusted: &BTreeMap<String, Link>,
+    ) -> Outcome<Observed> {
+        Ok(self.state.clone())
+    }
+
+    async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {
+        self.step(format!("create namespace {}", path.display()))?;
+        assert!(self.state.namespaces.insert(path.to_owned()), "namespace made twice");
+        Ok(())
+    }
+
+    async fn delete_namespace(&mut self, path: &Path) -> Outcome<()> {
+        self.step(format!("delete namespace {}", path.display()))?;
+        assert!(self.state.namespaces.remove(path), "namespace was there");
+        Ok(())
+    }
+
+    async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {
+        self.step(format!("create link {name}"))?;
+        if let Link::Veth(veth) = link {
+            assert!(self.state.namespaces.contains(&veth.netns), "veth's namespace");
+        }
+        self.next_index += 1;
+        let old = self.indexes.insert(name.to_owned(), IfIndex(self.next_index));
+        assert_eq!(old, None, "link made twice");
+        self.state.links.insert(name.to_owned(), Some(link.clone()));
+        Ok(())
+    }
+
+    async fn change_link(&mut self, name: &str, from: &Link, to: &Link) -> Outcome<()> {
+        self.step(format!("change link {name}"))?;
+        let held = self.state.links.insert(name.to_owned(), Some(to.clone()));
+        assert_eq!(held, Some(Some(from.clone())), "the change starts from what is there");
+        Ok(())
+    }
+
+    async fn raise_link(&mut self, name: &str) -> Outcome<()> {
+        self.step(format!("raise link {name}"))?;
+        self.assert_ready(name);
+        self.state.up.insert(name.to_owned());
+        Ok(())
+    }
+
+    async fn delete_link(&mut self, name: &str) -> Outcome<()> {
+        self.step(format!("delete link {name}"))?;
+        self.state.links.remove(name);
+        self.state.up.remove(name);
+        assert!(self.indexes.remove(name).is_some(), "link was there");
+        self.assert_nothing_dangles();
+        Ok(())
+    }
+
+    async fn attach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
+        self.step(format!("attach {} to {link}", hook.name()))?;
+        self.state.programs.insert((link.to_owned(), hook));
+        self.assert_nothing_dangles();
+        Ok(())
+    }
+
+    async fn detach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
+        self.step(format!("detach {} from {link}", hook.name()))?;
+        self.state.programs.remove(&(link.to_owned(), hook));
+        Ok(())
+    }
+
+    async fn put(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
+        self.step(format!("put {} {}", map.name, entries.count))?;
+        self.write(map, entries);
+        self.assert_nothing_dangles();
+        Ok(())
+    }
+
+    async fn delete(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
+        self.step(format!("delete {} {}", map.name, entries.count))?;
+        self.write(map, entries);
+        self.assert_nothing_dangles();
+        Ok(())
+    }
+
+    async fn hold(&mut self, port: HeldPort) -> Outcome<()> {
+        self.step(format!("hold {}", port.port))?;
+        self.state.held_ports.insert(port);
+        Ok(())
+    }
+
+    async fn release(&mut self, port: HeldPort) -> Outcome<()> {
+        self.step(format!("release {}", port.port))?;
+        self.state.held_ports.remove(&port);
+        Ok(())
+    }
+}
+
+impl MemoryEffects {
+    fn write(&mut self, map: MapSpec, entries: &Entries) {
+        let mut write = WriteBytes { map, entries, tables: &mut self.state.tables };
+        let Ok(()) = in_put_order(&mut write);
+    }
+}
+
+/// Writes bytes into the table of a map; without values it deletes.
+struct WriteBytes<'a> {
+    map: MapSpec,
+    entries: &'a Entries,
+    tables: &'a mut Tables,
+}
+
+impl Visit for WriteBytes<'_> {
+    type Error = std::convert::Infallible;
+
+    fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
+        if T::SPEC.name != self.map.name {
+            return Ok(());
+        }
+        let table = T::of_mut(self.tables);
+        let keys = self.entries.keys.chunks_exact(size_of::<T::Key>());
+        assert_eq!(keys.len(), self.entries.count);
+        let mut values = self.entries.values.chunks_exact(size_of::<T::Value>());
+        for key in keys {
+            match values.next() {
+                Some(value) => table.insert(pod_read_unaligned(key), pod_read_unaligned(value)),
+                None => table.remove(&pod_read_unaligned(key)),
+            };
+        }
+        Ok(())
+    }
+}

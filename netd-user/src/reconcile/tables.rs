@@ -1,0 +1,108 @@
+//! The writes that turn the held tables into the desired ones, as bytes and in order. Pure.
+
+use bytemuck::bytes_of;
+use netd_common::map::{MapSpec, PUBLISHED_V4, PUBLISHED_V6};
+
+use super::effects::Entries;
+use crate::dataplane::delta::{Config, Table, Visit, in_delete_order, in_put_order};
+use crate::desired::Tables;
+
+/// One write of one table.
+pub(super) struct Write {
+    /// The table's map.
+    pub(super) map: MapSpec,
+    /// What is written or deleted.
+    pub(super) entries: Entries,
+    /// Makes the same change to what is known to be held.
+    pub(super) adopt: Box<dyn FnOnce(&mut Tables) + Send>,
+}
+
+/// All writes but the configuration's, which carries the generation and is the reconciler's own.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Entries that published ports stand on.
+    pub(super) puts: Vec<Write>,
+    /// Published ports: written when all they lead to works.
+    pub(super) publish: Vec<Write>,
+    /// Entries to remove, those that refer first.
+    pub(super) deletes: Vec<Write>,
+}
+
+impl Plan {
+    /// What turns `held` into `desired`.
+    pub(super) fn new(desired: &Tables, held: &Tables) -> Self {
+        let mut puts = Puts { desired, held, plan: Self::default() };
+        let Ok(()) = in_put_order(&mut puts);
+        let mut deletes = Deletes { desired, held, plan: puts.plan };
+        let Ok(()) = in_delete_order(&mut deletes);
+        deletes.plan
+    }
+
+    /// Nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.publish.is_empty() && self.deletes.is_empty()
+    }
+}
+
+struct Puts<'a> {
+    desired: &'a Tables,
+    held: &'a Tables,
+    plan: Plan,
+}
+
+impl Visit for Puts<'_> {
+    type Error = std::convert::Infallible;
+
+    fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
+        let put = T::delta(self.desired, self.held).put;
+        if put.is_empty() || is_config::<T>() {
+            return Ok(());
+        }
+        let entries = Entries {
+            keys: put.iter().flat_map(|(key, _)| bytes_of(key)).copied().collect(),
+            values: put.iter().flat_map(|(_, value)| bytes_of(value)).copied().collect(),
+            count: put.len(),
+        };
+        let adopt = move |tables: &mut Tables| T::of_mut(tables).extend(put);
+        let write = Write { map: T::SPEC, entries, adopt: Box::new(adopt) };
+        if [PUBLISHED_V4.name, PUBLISHED_V6.name].contains(&T::SPEC.name) {
+            self.plan.publish.push(write);
+        } else {
+            self.plan.puts.push(write);
+        }
+        Ok(())
+    }
+}
+
+struct Deletes<'a> {
+    desired: &'a Tables,
+    held: &'a Tables,
+    plan: Plan,
+}
+
+impl Visit for Deletes<'_> {
+    type Error = std::convert::Infallible;
+
+    fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
+        let delete = T::delta(self.desired, self.held).delete;
+        if delete.is_empty() || is_config::<T>() {
+            return Ok(());
+        }
+        let entries = Entries {
+            keys: delete.iter().flat_map(bytes_of).copied().collect(),
+            values: Vec::new(),
+            count: delete.len(),
+        };
+        let adopt = move |tables: &mut Tables| {
+            for key in &delete {
+                T::of_mut(tables).remove(key);
+            }
+        };
+        self.plan.deletes.push(Write { map: T::SPEC, entries, adopt: Box::new(adopt) });
+        Ok(())
+    }
+}
+
+fn is_config<T: Table>() -> bool {
+    T::SPEC.name == Config::SPEC.name
+}
