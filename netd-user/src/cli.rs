@@ -19,6 +19,8 @@ mod run;
 mod sandbox;
 mod status;
 mod template;
+#[cfg(test)]
+mod testing;
 mod time;
 
 use std::io::{BufWriter, Write};
@@ -35,7 +37,7 @@ use error::CliError;
 #[derive(Clone, Copy, Debug)]
 pub struct Wiring {
     /// Runs the daemon with the configuration of a file, or the default one, until it ends.
-    pub daemon: fn(Option<&Path>) -> ExitCode,
+    pub daemon: fn(Option<&Path>) -> anyhow::Result<()>,
     /// Reads from the same configuration where the daemon would put things.
     pub places: fn(Option<&Path>) -> Result<Places, String>,
 }
@@ -124,7 +126,7 @@ fn dispatch(
         Verb::Check(args) => {
             return check::check((wiring.places)(args.config.as_deref()), out).map(ExitCode::from);
         }
-        Verb::Daemon(args) => return Ok((wiring.daemon)(args.config.as_deref())),
+        Verb::Daemon(args) => (wiring.daemon)(args.config.as_deref()).map_err(CliError::Ended),
         Verb::Network(verb) => verb.run(client, out),
         Verb::Port(args) => sandbox::port(&args, client, out),
         Verb::Ps(args) => sandbox::ls(&args, client, out),

@@ -29,8 +29,8 @@ pub struct Places {
     pub api_socket: PathBuf,
     /// Directory of pinned maps and programs.
     pub bpffs_dir: PathBuf,
-    /// Root of the cgroup v2 hierarchy.
-    pub cgroup: PathBuf,
+    /// Root of the cgroup v2 hierarchy, none where socket programs are switched off.
+    pub cgroup: Option<PathBuf>,
     /// Directory of network namespaces.
     pub netns_dir: PathBuf,
 }
@@ -93,7 +93,7 @@ fn host() -> Vec<(&'static str, Finding)> {
 fn at(places: &Places) -> Vec<(&'static str, Finding)> {
     vec![
         ("bpffs", bpffs(&places.bpffs_dir, magic(&places.bpffs_dir))),
-        ("cgroup v2", cgroup(&places.cgroup, magic(&places.cgroup))),
+        ("cgroup v2", cgroup(places.cgroup.as_deref())),
         ("namespaces", netns(&places.netns_dir)),
         ("API socket", socket(&places.api_socket)),
     ]
@@ -146,11 +146,14 @@ fn lockdown(state: Option<&str>) -> Finding {
 }
 
 /// What the daemon needs, each with what for.
-const NEEDED: [(Capability, &str); 4] = [
-    (Capability::CAP_BPF, "load programs"),
-    (Capability::CAP_PERFMON, "read the kernel's types"),
-    (Capability::CAP_NET_ADMIN, "create links and attach programs"),
-    (Capability::CAP_SYS_ADMIN, "enter network namespaces and mount them"),
+const NEEDED: [(Capability, &str); 7] = [
+    (Capability::CAP_NET_ADMIN, "links, addresses and programs on them"),
+    (Capability::CAP_BPF, "maps and programs"),
+    (Capability::CAP_PERFMON, "programs that use the kernel's types"),
+    (Capability::CAP_SYS_ADMIN, "mounting and entering network namespaces"),
+    (Capability::CAP_SYS_PTRACE, "namespaces named by a process"),
+    (Capability::CAP_NET_BIND_SERVICE, "published ports below 1024"),
+    (Capability::CAP_NET_RAW, "sockets bound to one link"),
 ];
 
 fn capabilities(held: Result<caps::CapsHashSet, caps::errors::CapsError>) -> Finding {
@@ -196,9 +199,12 @@ fn bpffs(place: &Path, magic: Option<FsType>) -> Finding {
     )
 }
 
-fn cgroup(place: &Path, magic: Option<FsType>) -> Finding {
+fn cgroup(place: Option<&Path>) -> Finding {
+    let Some(place) = place else {
+        return Note("switched off: the host's own processes cannot reach published ports".into());
+    };
     let shown = place.display();
-    if magic == Some(CGROUP2_SUPER_MAGIC) {
+    if magic(place) == Some(CGROUP2_SUPER_MAGIC) {
         return Fine(shown.to_string());
     }
     wrong(
@@ -274,12 +280,13 @@ mod tests {
 
     #[test]
     fn each_missing_capability_is_named_with_its_purpose() {
-        let held = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
-        let finding = capabilities(Ok(held.into_iter().collect()));
+        let mut held = caps::all();
+        held.remove(&Capability::CAP_SYS_ADMIN);
+        let finding = capabilities(Ok(held));
         assert_eq!(
             line("capabilities", &finding),
             "WRONG  capabilities: missing CAP_SYS_ADMIN \
-             (enter network namespaces and mount them); run as root or grant them"
+             (mounting and entering network namespaces); run as root or grant them"
         );
         assert_eq!(capabilities(Ok(caps::all())), Fine("all held".into()));
     }
@@ -290,7 +297,8 @@ mod tests {
         let place = dir.path().join("not/made/yet");
         assert!(magic(&place).is_some());
         assert!(is_wrong(&bpffs(&place, magic(&place))));
-        assert!(is_wrong(&cgroup(&place, magic(&place))));
+        assert!(is_wrong(&cgroup(Some(&place))));
+        assert!(!is_wrong(&cgroup(None)));
         assert!(!is_wrong(&bpffs(&place, Some(BPF_FS_MAGIC))));
     }
 

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 
+use super::super::testing::CannedDaemon;
 use super::*;
 
 #[derive(Parser)]
@@ -156,4 +157,63 @@ fn a_row_has_dockers_placeholders() {
         "0123456789ab front true false false a=b b\n"
     );
     assert_eq!(shown("{{.CreatedAt}}"), "2026-01-02 03:04:05.6 +0000 UTC\n");
+}
+
+/// Knows the network `front` and no other.
+fn canned_daemon() -> CannedDaemon {
+    CannedDaemon::new(|request| {
+        let known = NetworkInspect { name: "front".into(), ..NetworkInspect::default() };
+        match request {
+            "GET /v1/networks/front" => (200, serde_json::to_string(&known).unwrap()),
+            "DELETE /v1/networks/front" => (204, String::new()),
+            _ if request.contains("/prune") => {
+                (200, r#"{"NetworksDeleted":["front","back"]}"#.to_owned())
+            }
+            _ => (404, r#"{"message":"network nope not found"}"#.to_owned()),
+        }
+    })
+}
+
+fn run(daemon: &CannedDaemon, words: &[&str]) -> (Result<(), String>, String) {
+    let mut out = Vec::new();
+    let done = parsed(words).unwrap().run(&daemon.client, &mut out);
+    (done.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn a_failure_does_not_keep_the_rest_from_being_removed() {
+    let daemon = canned_daemon();
+    let (done, out) = run(&daemon, &["rm", "nope", "front"]);
+    assert!(done.is_err());
+    assert_eq!(out, "front\n");
+    let expected = ["DELETE /v1/networks/nope", "DELETE /v1/networks/front"];
+    assert_eq!(daemon.asked(), expected);
+    assert_eq!(run(&daemon, &["rm", "-f", "nope", "front"]), (Ok(()), "front\n".into()));
+}
+
+#[test]
+fn inspect_shows_what_exists_and_fails_for_what_does_not() {
+    let daemon = canned_daemon();
+    let (done, out) = run(&daemon, &["inspect", "-f", "{{.Name}}", "nope", "front"]);
+    assert!(done.is_err());
+    assert_eq!(out, "front\n");
+    assert_eq!(run(&daemon, &["inspect", "nope"]).1, "[]\n");
+}
+
+#[test]
+fn prune_tells_what_it_deleted() {
+    let daemon = canned_daemon();
+    let (done, out) = run(&daemon, &["prune", "-f", "--filter", "label=a"]);
+    assert_eq!((done, out), (Ok(()), "Deleted Networks:\nfront\nback\n\n".into()));
+    let filters = escape(r#"{"label":["a"]}"#);
+    assert_eq!(daemon.asked(), [format!("POST /v1/networks/prune?filters={filters}")]);
+}
+
+#[test]
+fn a_forced_disconnect_forgives_what_is_gone_already() {
+    let daemon = canned_daemon();
+    let message = "Error response from daemon: network nope not found";
+    assert_eq!(run(&daemon, &["disconnect", "nope", "box"]).0.unwrap_err(), message);
+    assert_eq!(run(&daemon, &["disconnect", "-f", "nope", "box"]).0, Ok(()));
+    assert_eq!(run(&daemon, &["connect", "nope", "box"]).0.unwrap_err(), message);
 }

@@ -225,6 +225,11 @@ fn surroundings(sandbox: &SandboxInspect, wishes: &Wishes) -> Result<Surrounding
     }
     if !shares_host || wishes.resolver != Resolver::default() {
         let resolver = wishes.resolver.clone().completed(&Resolver::of_host());
+        if resolver.servers.is_empty() && sandbox.mode == "bridged" {
+            eprintln!(
+                "WARNING: the host's name servers cannot be reached from a sandbox: name one by --dns"
+            );
+        }
         surroundings.files.extend(PrivateFile::new("resolv.conf", resolver.text()));
     }
     Ok(surroundings)
@@ -301,26 +306,5 @@ fn signal_code(signal: i32) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes_are_a_shells() {
-        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
-        assert_eq!(exit_code(ExitStatus::from_raw(15)), 143);
-    }
-
-    #[test]
-    fn a_process_is_told_by_its_start_even_under_a_nasty_name() {
-        let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        assert_eq!(start_ticks(stat), Some(4242));
-        assert!(owner(std::process::id()).unwrap().start_ticks > 0);
-        assert!(owner(u32::MAX).is_err());
-    }
-
-    #[test]
-    fn a_resolver_option_is_one_word() {
-        assert!(word("ndots:1").is_ok());
-        assert!(word("a b").is_err() && word("").is_err());
-    }
-}
+#[path = "run_tests.rs"]
+mod tests;
