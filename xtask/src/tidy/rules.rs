@@ -99,7 +99,7 @@ const RESERVED: [Reserved; 8] = [
 ];
 
 /// Where `unsafe` may stand, each with the reason.
-const UNSAFE: [(&str, &str); 10] = [
+const UNSAFE: [(&str, &str); 11] = [
     ("netd-common/src/layout.rs", "promises that a layout is plain data"),
     ("netd-ebpf/src/packet.rs", "the view of the packet's bytes"),
     ("netd-ebpf/src/kernel.rs", "map and helper calls of the kernel"),
@@ -107,6 +107,7 @@ const UNSAFE: [(&str, &str); 10] = [
     ("netd-ebpf/src/main.rs", "entry points the kernel calls"),
     ("netd-user/src/dataplane/batch.rs", "the bpf system call that aya does not wrap"),
     ("netd-user/src/link/netns.rs", "enters a namespace in a child before it execs"),
+    ("netd-user/src/cli/process.rs", "prepares a child between fork and exec"),
     ("netd-user/src/sandbox/", "enters a namespace in a child before it execs"),
     ("tests/src/netns.rs", "enters a namespace in a child before it execs"),
     ("bench/src/", "measures through raw system calls"),
