@@ -37,7 +37,7 @@ use error::CliError;
 #[derive(Clone, Copy, Debug)]
 pub struct Wiring {
     /// Runs the daemon with the configuration of a file, or the default one, until it ends.
-    pub daemon: fn(Option<&Path>) -> anyhow::Result<()>,
+    pub daemon: fn(Option<&Path>) -> ExitCode,
     /// Reads from the same configuration where the daemon would put things.
     pub places: fn(Option<&Path>) -> Result<Places, String>,
 }
@@ -126,7 +126,7 @@ fn dispatch(
         Verb::Check(args) => {
             return check::check((wiring.places)(args.config.as_deref()), out).map(ExitCode::from);
         }
-        Verb::Daemon(args) => (wiring.daemon)(args.config.as_deref()).map_err(CliError::Ended),
+        Verb::Daemon(args) => return Ok((wiring.daemon)(args.config.as_deref())),
         Verb::Network(verb) => verb.run(client, out),
         Verb::Port(args) => sandbox::port(&args, client, out),
         Verb::Ps(args) => sandbox::ls(&args, client, out),

@@ -36,9 +36,6 @@ pub(super) enum CliError {
     /// Standard output is gone or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
-    /// The daemon that we were could not go on.
-    #[error("netd: {0:#}")]
-    Ended(anyhow::Error),
     /// Each failure was told as it came.
     #[error("some of the requests failed")]
     Told,
@@ -66,7 +63,6 @@ impl CliError {
             | Self::Silent { .. }
             | Self::Garbled { .. }
             | Self::Refused(_)
-            | Self::Ended(_)
             | Self::System { .. } => false,
         };
         if !told {
