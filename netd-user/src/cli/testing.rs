@@ -23,8 +23,11 @@ impl CannedDaemon {
         let listener = UnixListener::bind(&socket).unwrap();
         let (asked, requests) = channel();
         std::thread::spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                asked.send(serve(stream, &answer)).ok();
+            while let Ok((mut stream, _)) = listener.accept() {
+                let (line, body) = read(&mut stream);
+                // Before the answer: whoever has that may look at once at what was asked.
+                asked.send((line.clone(), body)).ok();
+                write(&mut stream, &answer(&line));
             }
         });
         Self { dir, client: Client::new(&socket).unwrap(), requests }
@@ -41,15 +44,12 @@ impl CannedDaemon {
     }
 }
 
-fn serve(mut stream: UnixStream, answer: impl Fn(&str) -> (u16, String)) -> (String, String) {
-    let (head, body) = read(&mut stream);
-    let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
-    let (status, text) = answer(&line);
+fn write(stream: &mut UnixStream, (status, text): &(u16, String)) {
     let length = text.len();
     write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{text}").unwrap();
-    (line, body)
 }
 
+/// The request's method and path, and its body.
 fn read(stream: &mut UnixStream) -> (String, String) {
     let (mut request, mut piece) = (Vec::new(), [0; 4096]);
     loop {
@@ -59,7 +59,8 @@ fn read(stream: &mut UnixStream) -> (String, String) {
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let expected = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= expected.map_or(0, |length| length.parse().unwrap()) {
-            return (head.to_owned(), body.to_owned());
+            let line = head.lines().next().unwrap_or_default();
+            return (line.trim_end_matches(" HTTP/1.1").to_owned(), body.to_owned());
         }
     }
 }
