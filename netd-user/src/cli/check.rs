@@ -1,0 +1,332 @@
+//! `netd check`: whether this machine can run the daemon, and the remedy for whatever it lacks.
+//!
+//! Law: looks only, changes nothing, and needs no daemon.
+
+use std::io::Write;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use clap::Args;
+use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
+
+use super::client::Client;
+use super::error::CliError;
+use crate::api::Status;
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Configuration of the daemon that would run here
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Where the daemon would put things, from its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Socket of the API.
+    pub api_socket: PathBuf,
+    /// Directory of pinned maps and programs.
+    pub bpffs_dir: PathBuf,
+    /// Root of the cgroup v2 hierarchy, none where socket programs are switched off.
+    pub cgroup: Option<PathBuf>,
+    /// Directory of network namespaces.
+    pub netns_dir: PathBuf,
+}
+
+/// What a look at one thing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Finding {
+    /// As it must be.
+    Fine(String),
+    /// Worth knowing.
+    Note(String),
+    /// The daemon cannot work like this.
+    Wrong { what: String, remedy: String },
+}
+
+use Finding::{Fine, Note, Wrong};
+
+fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Wrong { what: what.into(), remedy: remedy.into() }
+}
+
+/// Looks at everything; exit code 1 when something is wrong.
+pub(super) fn check(places: Result<Places, String>, out: &mut dyn Write) -> Result<u8, CliError> {
+    let mut findings = host();
+    match places {
+        Ok(places) => {
+            findings.push(("configuration", Fine("can be read".into())));
+            findings.extend(at(&places));
+        }
+        Err(message) => findings.push(("configuration", wrong(message, "correct the file"))),
+    }
+    for (subject, finding) in &findings {
+        writeln!(out, "{}", line(subject, finding))?;
+    }
+    let failed = findings.iter().any(|(_, finding)| matches!(finding, Wrong { .. }));
+    Ok(u8::from(failed))
+}
+
+fn line(subject: &str, finding: &Finding) -> String {
+    match finding {
+        Fine(what) => format!("ok     {subject}: {what}"),
+        Note(what) => format!("note   {subject}: {what}"),
+        Wrong { what, remedy } => format!("WRONG  {subject}: {what}; {remedy}"),
+    }
+}
+
+fn host() -> Vec<(&'static str, Finding)> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    vec![
+        ("kernel", kernel(&read("/proc/sys/kernel/osrelease").unwrap_or_default())),
+        ("BTF", btf(Path::new("/sys/kernel/btf/vmlinux").exists())),
+        ("JIT", jit(read("/proc/sys/net/core/bpf_jit_enable").as_deref())),
+        ("lockdown", lockdown(read("/sys/kernel/security/lockdown").as_deref())),
+        ("capabilities", capabilities(caps::read(None, CapSet::Effective))),
+        ("IPv4 forwarding", forwarding(read("/proc/sys/net/ipv4/ip_forward").as_deref())),
+        ("IPv6 forwarding", forwarding(read("/proc/sys/net/ipv6/conf/all/forwarding").as_deref())),
+    ]
+}
+
+fn at(places: &Places) -> Vec<(&'static str, Finding)> {
+    vec![
+        ("bpffs", bpffs(&places.bpffs_dir, magic(&places.bpffs_dir))),
+        ("cgroup v2", cgroup(places.cgroup.as_deref())),
+        ("namespaces", netns(&places.netns_dir)),
+        ("API socket", socket(&places.api_socket)),
+    ]
+}
+
+fn kernel(release: &str) -> Finding {
+    let release = release.trim();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next(), numbers.next());
+    match version {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 6) => Fine(release.to_owned()),
+        _ => wrong(
+            format!("Linux {release} has no tcx"),
+            "run Linux 6.6 or later (Debian 12: the kernel of bookworm-backports)",
+        ),
+    }
+}
+
+fn btf(exists: bool) -> Finding {
+    if exists {
+        return Fine("/sys/kernel/btf/vmlinux".into());
+    }
+    wrong(
+        "/sys/kernel/btf/vmlinux is missing",
+        "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions do, with sysfs on /sys",
+    )
+}
+
+fn jit(setting: Option<&str>) -> Finding {
+    match setting.map(str::trim) {
+        Some("1" | "2") => Fine("on".into()),
+        Some(_) => wrong(
+            "programs would be interpreted, many times slower",
+            "set it on by 'sysctl net.core.bpf_jit_enable=1'",
+        ),
+        None => {
+            wrong("the kernel has no BPF JIT compiler", "run a kernel built with CONFIG_BPF_JIT=y")
+        }
+    }
+}
+
+fn lockdown(state: Option<&str>) -> Finding {
+    if state.is_some_and(|state| state.contains("[confidentiality]")) {
+        return wrong(
+            "confidentiality mode forbids BPF to read kernel memory",
+            "boot with lockdown=integrity or none",
+        );
+    }
+    Fine("does not forbid BPF".into())
+}
+
+/// What the daemon needs, each with what for.
+const NEEDED: [(Capability, &str); 7] = [
+    (Capability::CAP_NET_ADMIN, "links, addresses and programs on them"),
+    (Capability::CAP_BPF, "maps and programs"),
+    (Capability::CAP_PERFMON, "programs that use the kernel's types"),
+    (Capability::CAP_SYS_ADMIN, "mounting and entering network namespaces"),
+    (Capability::CAP_SYS_PTRACE, "namespaces named by a process"),
+    (Capability::CAP_NET_BIND_SERVICE, "published ports below 1024"),
+    (Capability::CAP_NET_RAW, "sockets bound to one link"),
+];
+
+fn capabilities(held: Result<caps::CapsHashSet, caps::errors::CapsError>) -> Finding {
+    let held = match held {
+        Ok(held) => held,
+        Err(error) => return wrong(error.to_string(), "run as root"),
+    };
+    let missing: Vec<String> = NEEDED
+        .iter()
+        .filter(|(capability, _)| !held.contains(capability))
+        .map(|(capability, purpose)| format!("{capability} ({purpose})"))
+        .collect();
+    if missing.is_empty() {
+        return Fine("all held".into());
+    }
+    wrong(format!("missing {}", missing.join(", ")), "run as root or grant them")
+}
+
+fn forwarding(setting: Option<&str>) -> Finding {
+    match setting.map(str::trim) {
+        Some("0") => Fine("off, which netd leaves so: its programs forward by themselves".into()),
+        Some(_) => Note(
+            "on, which netd does not need: the host routes for others, by its own firewall's rules"
+                .into(),
+        ),
+        None => Note("the kernel does not speak this family".into()),
+    }
+}
+
+/// Type of the file system that a path is on, or would be once its directories are made.
+fn magic(path: &Path) -> Option<FsType> {
+    path.ancestors().find_map(|place| statfs(place).ok()).map(|found| found.filesystem_type())
+}
+
+fn bpffs(place: &Path, magic: Option<FsType>) -> Finding {
+    let shown = place.display();
+    if magic == Some(BPF_FS_MAGIC) {
+        return Fine(shown.to_string());
+    }
+    wrong(
+        format!("{shown} is on no BPF file system"),
+        "mount one by 'mount -t bpf bpf /sys/fs/bpf', or set bpffs-dir",
+    )
+}
+
+fn cgroup(place: Option<&Path>) -> Finding {
+    let Some(place) = place else {
+        return Note("switched off: the host's own processes cannot reach published ports".into());
+    };
+    let shown = place.display();
+    if magic(place) == Some(CGROUP2_SUPER_MAGIC) {
+        return Fine(shown.to_string());
+    }
+    wrong(
+        format!("{shown} is no cgroup v2 hierarchy"),
+        "boot with systemd.unified_cgroup_hierarchy=1, \
+         or mount one by 'mount -t cgroup2 cgroup2 DIR' and set cgroup",
+    )
+}
+
+fn netns(place: &Path) -> Finding {
+    let shown = place.display();
+    let existing = place.ancestors().find(|place| place.exists());
+    match existing.map(|place| nix::unistd::access(place, nix::unistd::AccessFlags::W_OK)) {
+        Some(Ok(())) => Fine(shown.to_string()),
+        Some(Err(errno)) => wrong(
+            format!("{shown} cannot be written: {}", errno.desc()),
+            "run as root, or set netns-dir",
+        ),
+        None => wrong(format!("{shown} cannot be made"), "set netns-dir"),
+    }
+}
+
+fn socket(place: &Path) -> Finding {
+    let shown = place.display();
+    let Ok(metadata) = std::fs::symlink_metadata(place) else {
+        return Fine(format!("{shown} is free"));
+    };
+    if !metadata.file_type().is_socket() {
+        return wrong(format!("{shown} exists and is no socket"), "remove it, or set api-socket");
+    }
+    if UnixStream::connect(place).is_err() {
+        return Note(format!("{shown} was left behind by a daemon that is gone"));
+    }
+    match Client::new(place).and_then(|client| client.get::<Status>("/v1/status")) {
+        Ok(status) => Note(format!("netd {} is running on {shown}", status.version)),
+        Err(error) => wrong(
+            format!("another program listens on {shown} ({error})"),
+            "stop it, or set api-socket",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_wrong(finding: &Finding) -> bool {
+        matches!(finding, Wrong { .. })
+    }
+
+    #[test]
+    fn kernels_from_6_6_on_will_do() {
+        for release in ["6.6.0", "6.10-rc1", "6.18.0-cloud\n", "7.0.1"] {
+            assert!(!is_wrong(&kernel(release)), "{release}");
+        }
+        for release in ["6.5.9", "6.1.0-28-amd64", "5.15", "", "x"] {
+            assert!(is_wrong(&kernel(release)), "{release}");
+        }
+    }
+
+    #[test]
+    fn the_jit_must_be_on() {
+        assert!(!is_wrong(&jit(Some("1\n"))));
+        assert!(is_wrong(&jit(Some("0\n"))) && is_wrong(&jit(None)));
+    }
+
+    #[test]
+    fn only_confidentiality_forbids() {
+        assert!(is_wrong(&lockdown(Some("none integrity [confidentiality]"))));
+        assert!(!is_wrong(&lockdown(Some("none [integrity] confidentiality"))));
+        assert!(!is_wrong(&lockdown(None)));
+    }
+
+    #[test]
+    fn each_missing_capability_is_named_with_its_purpose() {
+        let mut held = caps::all();
+        held.remove(&Capability::CAP_SYS_ADMIN);
+        let finding = capabilities(Ok(held));
+        assert_eq!(
+            line("capabilities", &finding),
+            "WRONG  capabilities: missing CAP_SYS_ADMIN \
+             (mounting and entering network namespaces); run as root or grant them"
+        );
+        assert_eq!(capabilities(Ok(caps::all())), Fine("all held".into()));
+    }
+
+    #[test]
+    fn file_systems_are_told_by_their_magic() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("not/made/yet");
+        assert!(magic(&place).is_some());
+        assert!(is_wrong(&bpffs(&place, magic(&place))));
+        assert!(is_wrong(&cgroup(Some(&place))));
+        assert!(!is_wrong(&cgroup(None)));
+        assert!(!is_wrong(&bpffs(&place, Some(BPF_FS_MAGIC))));
+    }
+
+    #[test]
+    fn a_socket_may_be_free_or_stale_but_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("sock");
+        assert!(matches!(socket(&place), Fine(_)));
+        let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
+        let other = std::thread::spawn(move || {
+            // The look, then the question; both are answered by hanging up.
+            drop(listener.accept());
+            drop(listener.accept());
+        });
+        assert!(is_wrong(&socket(&place)));
+        other.join().unwrap();
+        assert!(matches!(socket(&place), Note(_)));
+        std::fs::remove_file(&place).unwrap();
+        std::fs::write(&place, "").unwrap();
+        assert!(is_wrong(&socket(&place)));
+    }
+
+    #[test]
+    fn a_broken_configuration_fails_the_check() {
+        let mut out = Vec::new();
+        let code = check(Err("line 3: unknown key 'foo'".into()), &mut out).unwrap();
+        assert_eq!(code, 1);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("WRONG  configuration: line 3: unknown key 'foo'"), "{text}");
+    }
+}
