@@ -1,1 +1,3 @@
 //! Acts on the kernel side: maps, programs, pins. The only home of aya.
+
+pub mod delta;
