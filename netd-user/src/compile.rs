@@ -1,10 +1,17 @@
 //! The compiler: model, drivers and host facts to `Desired`. Pure, total, deterministic.
 
+mod host;
+mod publish;
+pub mod topology;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::desired::Desired;
+use crate::driver::{Context, driver};
 use crate::facts::HostFacts;
 use crate::model::Model;
+use crate::model::sandbox::SandboxMode;
+use topology::Topology;
 
 /// The daemon's settings that reach the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +88,21 @@ impl Default for FlowTimeouts {
 /// What the kernel should hold for `model` on the host that `facts` describe. Entries that need an
 /// interface index are there only for links that `facts` know.
 pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> Desired {
-    let _ = (model, facts, settings);
-    Desired::default()
+    let mut desired = Desired::default();
+    let topology = Topology::of(model);
+    let context = Context { topology, facts, settings };
+    for network in model.networks.values() {
+        driver(network.driver).add(network, &context, &mut desired);
+    }
+    for sandbox in model.sandboxes.values() {
+        if sandbox.owns_netns && sandbox.mode != SandboxMode::Host {
+            desired.namespaces.insert(sandbox.id, sandbox.netns.clone());
+        }
+        publish::add(sandbox, &context, &mut desired);
+    }
+    host::add(facts, settings, &mut desired);
+    desired
 }
+
+#[cfg(test)]
+mod tests;
