@@ -105,4 +105,4 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

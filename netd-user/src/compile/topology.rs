@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::model::network::{DriverKind, GatewayMode, Pool};
-use crate::model::{Endpoint, EndpointId, Model, Network, NetworkId, Sandbox, SandboxId};
+use crate::model::{Endpoint, Model, Network, NetworkId, Sandbox, SandboxId};
 
 const EVERYTHING_V4: Ipv4Network =
     Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).expect("zero is a prefix length");
@@ -123,11 +123,9 @@ impl<'a> Topology<'a> {
 }
 
 impl<'a> Attachment<'a> {
-    /// Docker's order: priority, then networks of both families, then name; the id settles the rest.
-    fn preference(&self) -> (Reverse<i32>, bool, &'a str, EndpointId) {
-        let dual_stack = self.network.ipv4 && self.network.ipv6;
-        let Self { endpoint, network } = *self;
-        (Reverse(endpoint.gw_priority), !dual_stack, &network.name, endpoint.id)
+    /// The order of `Model::gateway_endpoint`: priority, then the network's name.
+    fn preference(&self) -> (Reverse<i32>, &'a str) {
+        (Reverse(self.endpoint.gw_priority), &self.network.name)
     }
 
     /// Its address in a family.
