@@ -3,8 +3,6 @@
 mod render;
 pub(crate) mod world;
 
-use std::time::Instant;
-
 use netd_common::map::published::PublishedKey;
 use netd_common::{Be16, IfIndex, Ipv4, Ipv6};
 use proptest::prelude::*;
@@ -170,13 +168,10 @@ fn ten_thousand_endpoints_compile_to_as_many_entries() {
     world.crowd(10_000);
     let facts = world.facts();
     let settings = CompileSettings::default();
-    let start = Instant::now();
     let desired = compile(&world.model, &facts, &settings);
-    let compiled = start.elapsed();
     let held = Tables::default();
     let mut writes = Writes { desired: &desired.tables, held: &held, count: 0 };
     in_put_order(&mut writes).unwrap();
-    println!("compile {compiled:?}, with the difference {:?}", start.elapsed());
     let again = compile(&world.model, &facts, &settings);
     let mut none = Writes { desired: &again.tables, held: &desired.tables, count: 0 };
     in_put_order(&mut none).unwrap();

@@ -144,19 +144,14 @@ impl<'a> Attachment<'a> {
         IpNetwork::new(addr, prefix).ok()
     }
 
-    /// The router that its network offers to the outside.
+    /// The router that its network offers to the outside, by the rule of `Model::gateway_of`.
     pub fn next_hop(&self, family: AddressFamily) -> Option<IpAddr> {
         let Self { network, .. } = self;
-        let reaches_outside = network.driver == DriverKind::Bridge
-            && !network.internal
-            && gateway_mode(network, family) != GatewayMode::Isolated;
+        if network.driver != DriverKind::Bridge || network.internal {
+            return None;
+        }
         let pool = pool_of(network, self.address(family)?)?;
-        let chosen = network
-            .pools
-            .iter()
-            .find_map(|pool| pool.aux_addresses.get(family.default_gateway_key()))
-            .copied();
-        chosen.or(pool.gateway).filter(|_| reaches_outside)
+        pool.aux_addresses.get(family.default_gateway_key()).copied().or(pool.gateway)
     }
 }
 
