@@ -1,0 +1,67 @@
+//! The links of a bridge network: its gateway device, and a veth pair for each endpoint.
+
+use std::collections::BTreeSet;
+
+use ipnetwork::IpNetwork;
+
+use crate::compile::topology::{AddressFamily, Attachment, gateway_mode};
+use crate::desired::{GatewayLink, Route, VethLink};
+use crate::driver::Context;
+use crate::model::Network;
+use crate::model::network::{GatewayMode, Pool};
+
+/// The gateway device.
+pub(super) fn gateway(network: &Network, context: &Context<'_>) -> GatewayLink {
+    GatewayLink {
+        mac: super::gateway_mac(network.id),
+        mtu: context.mtu(network),
+        addresses: gateway_addresses(network).collect(),
+        ipv4: network.ipv4,
+        ipv6: network.ipv6,
+    }
+}
+
+/// The addresses that the gateway device holds, with the prefix lengths of their pools.
+pub(super) fn gateway_addresses(network: &Network) -> impl Iterator<Item = IpNetwork> {
+    network
+        .pools
+        .iter()
+        .filter(|pool| device_serves(network, pool))
+        .filter_map(|pool| IpNetwork::new(pool.gateway?, pool.subnet.prefix()).ok())
+}
+
+fn device_serves(network: &Network, pool: &Pool) -> bool {
+    let family = AddressFamily::of(pool.subnet.ip());
+    let inhibited = family == AddressFamily::V4 && network.bridge.inhibit_ipv4;
+    !inhibited && gateway_mode(network, family) != GatewayMode::Isolated
+}
+
+/// An endpoint's veth pair; none where its sandbox is not of this model.
+pub(super) fn veth(attachment: Attachment<'_>, context: &Context<'_>) -> Option<VethLink> {
+    let Attachment { endpoint, network } = attachment;
+    let netns = context.topology.netns(endpoint.sandbox)?;
+    Some(VethLink {
+        netns: netns.to_owned(),
+        interface: endpoint.interface.clone(),
+        mac: endpoint.mac,
+        mtu: context.mtu(network),
+        addresses: AddressFamily::ALL
+            .into_iter()
+            .filter_map(|family| attachment.interface_address(family))
+            .collect(),
+        routes: routes(attachment, context),
+        ipv6: network.ipv6,
+    })
+}
+
+/// The default route of each family in which the sandbox leaves by this endpoint.
+fn routes(attachment: Attachment<'_>, context: &Context<'_>) -> BTreeSet<Route> {
+    let leaves_here = |family| {
+        let gateway = context.topology.gateway(attachment.endpoint.sandbox, family)?;
+        (gateway.endpoint.id == attachment.endpoint.id).then(|| Route {
+            destination: AddressFamily::everything(family),
+            via: attachment.next_hop(family),
+        })
+    };
+    AddressFamily::ALL.into_iter().filter_map(leaves_here).collect()
+}
