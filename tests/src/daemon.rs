@@ -118,11 +118,28 @@ impl<'host> Daemon<'host> {
         Self::start_at(host, Places::of(host), settings)
     }
 
+    /// Starts the host's daemon with its fault switch set: once it serves, its `step`-th effect on
+    /// the kernel fails, and no other.
+    pub fn start_failing(host: &'host Host, step: u32) -> Result<Self> {
+        Self::start_with(host, Places::of(host), "", &format!("NETD_FAULT={step}"))
+    }
+
     /// Starts a daemon on given places.
     pub fn start_at(host: &'host Host, places: Places, settings: &str) -> Result<Self> {
+        Self::start_with(host, places, settings, "NETD_FAULT=")
+    }
+
+    fn start_with(
+        host: &'host Host,
+        places: Places,
+        settings: &str,
+        environment: &str,
+    ) -> Result<Self> {
         let file = places.write_configuration(settings)?;
-        let arguments = ["daemon", "--config", &file.to_string_lossy()];
-        let child = host.spawn(process::built("netd")?, &arguments, &places.log_file())?;
+        let netd = process::built("netd")?;
+        let (netd, file) = (netd.to_string_lossy(), file.to_string_lossy());
+        let arguments = [environment, &netd, "daemon", "--config", &file];
+        let child = host.spawn("env", &arguments, &places.log_file())?;
         let mut daemon = Self { host, places, child };
         daemon.wait_until_ready().with_context(|| format!("its log:\n{}", daemon.places.log()))?;
         Ok(daemon)

@@ -6,6 +6,7 @@
 //! Nothing waits for a time to pass: it waits for a condition, with a deadline.
 
 pub mod census;
+pub mod container;
 pub mod daemon;
 pub mod eventually;
 pub mod guard;
@@ -16,6 +17,7 @@ pub mod outside;
 pub mod process;
 pub mod wire;
 
+pub use container::Container;
 pub use daemon::{Daemon, Said};
 pub use eventually::eventually;
 pub use host::Host;

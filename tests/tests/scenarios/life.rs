@@ -1,0 +1,105 @@
+//! Stop, crash, start again; and failures in the middle of a creation.
+
+use std::net::SocketAddr;
+
+use netd_tests::container::Transport;
+use netd_tests::{Container, Daemon};
+
+use super::{World, container, is_reached, network};
+
+const PORTS: [&str; 2] = ["-p", "8080:7000"];
+
+#[test]
+fn traffic_goes_on_without_the_daemon_and_it_takes_up_where_it_was() {
+    let world = World::new();
+    for crash in [false, true] {
+        let daemon = world.daemon();
+        if !crash {
+            network(&daemon, "app", &[]);
+            container(&daemon, "web", "app", &PORTS);
+        }
+        let web = Container::find(&daemon, "web").unwrap();
+        let _servers = web.serve_all(7000).unwrap();
+        if crash { daemon.crash() } else { daemon.stop() }.unwrap();
+        for address in world.uplink() {
+            let target = SocketAddr::new(address, 8080);
+            assert!(is_reached(world.outside.netns(), target, Transport::Tcp), "{target}");
+        }
+    }
+    let daemon = world.daemon();
+    assert_eq!(daemon.ok(&["ps", "--format", "{{.Names}}"]).unwrap(), "web");
+    let web = Container::find(&daemon, "web").unwrap();
+    let _servers = web.serve_all(7000).unwrap();
+    let second = container(&daemon, "second", "app", &[]);
+    for target in second.addresses("app").unwrap() {
+        assert!(web.pings(target).unwrap(), "{target}");
+    }
+    daemon.ok(&["sandbox", "rm", "web", "second"]).unwrap();
+    let target = SocketAddr::new(world.uplink()[0], 8080);
+    assert!(!is_reached(world.outside.netns(), target, Transport::Tcp));
+}
+
+#[test]
+fn established_connection_survives_restarts_of_the_daemon() {
+    use std::io::{Read as _, Write as _};
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let web = container(&daemon, "web", "app", &PORTS);
+    let _servers = web.serve_all(7000).unwrap();
+    let target = SocketAddr::new(world.uplink()[0], 8080);
+    let connect = || Ok(std::net::TcpStream::connect(target)?);
+    let mut stream = world.outside.netns().run(connect).unwrap();
+    stream.write_all(b"first ").unwrap();
+    daemon.crash().unwrap();
+    stream.write_all(b"second ").unwrap();
+    let _daemon = world.daemon();
+    stream.write_all(b"third").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\nfirst second third"), "{answer}");
+}
+
+/// Every effect of a creation fails once, each in a daemon's life of its own; what was there before
+/// is there after, and the same creation works when nothing fails.
+#[test]
+fn creation_that_fails_at_any_step_leaves_nothing_behind() {
+    let world = World::new();
+    let create = ["sandbox", "create", "--name", "web", "--network", "app", "-p", "8080:7000"];
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let before = footprint(&world, &daemon);
+    daemon.stop().unwrap();
+    let mut failed = 0;
+    for step in 1..100 {
+        let daemon = Daemon::start_failing(&world.host, step).unwrap();
+        let said = daemon.cli(&create).unwrap();
+        if said.code == Some(0) {
+            assert!(failed >= 5, "only {failed} steps can fail: the switch does not work");
+            return;
+        }
+        failed += 1;
+        assert_eq!(said.code, Some(1), "step {step}: {said:?}");
+        assert!(said.stderr.starts_with("Error response from daemon: "), "step {step}: {said:?}");
+        assert_eq!(footprint(&world, &daemon), before, "step {step}: {said:?}");
+        daemon.stop().unwrap();
+    }
+    panic!("a creation has no hundred steps");
+}
+
+/// What a creation adds to: links, objects, namespaces, bound ports.
+fn footprint(world: &World, daemon: &Daemon<'_>) -> Vec<String> {
+    let run = |program: &str, arguments: &[&str]| {
+        let said = world.host.exec(program, arguments).unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    let namespaces = std::fs::read_dir(daemon.places().netns()).unwrap().count();
+    let links = run("ip", &["-br", "link"]);
+    let links = links.lines().filter_map(|line| line.split([' ', '@']).next());
+    let mut all: Vec<String> = links.map(str::to_owned).collect();
+    all.push(daemon.ok(&["ps", "--format", "{{.Names}}"]).unwrap());
+    all.push(run("ss", &["-Hltnu", "sport", "=", ":8080"]));
+    all.push(namespaces.to_string());
+    all
+}

@@ -1,0 +1,64 @@
+//! What netd promises, told as scenarios with real processes, sockets and packets: each on IPv4 and
+//! IPv6, over TCP and UDP where ports are involved. The names of the tests are the contract.
+
+mod bad_input;
+mod egress;
+mod footprint;
+mod host;
+mod isolation;
+mod life;
+mod limits;
+mod publish;
+mod seen;
+mod switch;
+
+use std::net::{IpAddr, SocketAddr};
+
+use netd_tests::container::Transport;
+use netd_tests::{Container, Daemon, Host, Lab, Netns, Outside};
+
+/// One host with an uplink and a router behind it.
+struct World {
+    outside: Outside,
+    host: Host,
+}
+
+impl World {
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let outside = lab.outside().unwrap();
+        let host = lab.host(&outside).unwrap();
+        Self { outside, host }
+    }
+
+    fn daemon(&self) -> Daemon<'_> {
+        Daemon::start(&self.host, "").unwrap()
+    }
+
+    /// The host's addresses on its uplink.
+    fn uplink(&self) -> [IpAddr; 2] {
+        [self.host.v4().into(), self.host.v6().into()]
+    }
+}
+
+/// A dual-stack network of this name.
+fn network(daemon: &Daemon<'_>, name: &str, arguments: &[&str]) {
+    let all = [&["network", "create", "--ipv6"], arguments, &[name]].concat();
+    daemon.ok(&all).unwrap();
+}
+
+/// A container on one network; further arguments as of `netd sandbox create`.
+fn container(daemon: &Daemon<'_>, name: &str, network: &str, arguments: &[&str]) -> Container {
+    Container::create(daemon, name, &[&["--network", network], arguments].concat()).unwrap()
+}
+
+fn is_reached(from: &Netns, target: SocketAddr, transport: Transport) -> bool {
+    transport.ask(from, target).is_ok()
+}
+
+/// How often a reason has been counted on the whole host.
+fn drops(daemon: &Daemon<'_>, reason: &str) -> u64 {
+    let status: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["status", "--format", "json"]).unwrap()).unwrap();
+    status["Drops"][reason].as_u64().unwrap_or(0)
+}
