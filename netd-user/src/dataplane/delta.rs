@@ -79,9 +79,9 @@ where
 /// its slot is all zero: deleting it means zeroing it.
 pub trait Table {
     /// The map's key.
-    type Key: Ord + Copy + Debug + bytemuck::Pod + aya::Pod;
+    type Key: Ord + Copy + Debug + Send + bytemuck::Pod + aya::Pod;
     /// The map's value.
-    type Value: PartialEq + Copy + Debug + bytemuck::Pod + aya::Pod;
+    type Value: PartialEq + Copy + Debug + Send + bytemuck::Pod + aya::Pod;
     /// The map.
     const SPEC: MapSpec;
 

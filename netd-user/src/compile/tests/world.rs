@@ -64,6 +64,7 @@ impl World {
             dns: Vec::new(),
             labels: BTreeMap::new(),
             expose: Vec::new(),
+            ports: Vec::new(),
             publications: Vec::new(),
             owner: None,
         };
