@@ -437,13 +437,13 @@ fn small_pools_give_every_address() {
         ..with_subnets("iso", &["10.5.0.0/31", "fd00:5::/127"])
     };
     assert_eq!(gateway(&world.network(isolated)), "");
-    world.sandbox(container("a", &["iso"]));
-    world.sandbox(container("b", &["iso"]));
+    world.sandbox(container("aa", &["iso"]));
+    world.sandbox(container("bb", &["iso"]));
     assert_eq!(
-        (world.v4("a", "iso"), world.v4("b", "iso")),
+        (world.v4("aa", "iso"), world.v4("bb", "iso")),
         ("10.5.0.0".into(), "10.5.0.1".into())
     );
-    assert_eq!(world.endpoint("b", "iso").v6, Some("fd00:5::1".parse().unwrap()));
+    assert_eq!(world.endpoint("bb", "iso").v6, Some("fd00:5::1".parse().unwrap()));
 }
 
 #[test]
