@@ -249,6 +249,11 @@ fn options_are_read_or_refused_in_dockers_words() {
     ] {
         assert_eq!(world.network_refused(with_option("n", &format!("{docker}{key}"), value)), text);
     }
+}
+
+#[test]
+fn options_of_netd_and_short_ones_are_known_by_name() {
+    let mut world = World::new();
     assert!(
         world
             .network_refused(with_option("n", "com.docker.network.bridge.name", "a/b"))
