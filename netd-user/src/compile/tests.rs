@@ -12,6 +12,7 @@ use crate::dataplane::delta::{Table, Visit, in_put_order};
 use crate::desired::{Link, Tables};
 use crate::model::network::{AntiSpoof, GatewayMode};
 use crate::model::{EndpointId, Proto};
+use topology::AddressFamily;
 use world::World;
 
 fn compiled(world: &World) -> Desired {
@@ -261,4 +262,18 @@ fn check_slots(tables: &Tables) -> Result<(), TestCaseError> {
         prop_assert_eq!(slots, (0..value.member_count).collect::<Vec<_>>());
     }
     Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_way_out_is_the_models(world in world::worlds()) {
+        let topology = Topology::of(&world.model);
+        for sandbox in world.model.sandboxes.keys() {
+            for (family, v6) in [(AddressFamily::V4, false), (AddressFamily::V6, true)] {
+                let compiled = topology.gateway(*sandbox, family).map(|it| it.endpoint.id);
+                let model = world.model.gateway_endpoint(*sandbox, v6).map(|it| it.id);
+                prop_assert_eq!(compiled, model);
+            }
+        }
+    }
 }

@@ -78,7 +78,12 @@ impl Programs {
     }
 
     /// Attaches the program of `hook` to a link of the host, or renews what is pinned there.
-    pub(super) fn attach(&self, link: &str, ifindex: u32, hook: Hook) -> Result<(), DataplaneError> {
+    pub(super) fn attach(
+        &self,
+        link: &str,
+        ifindex: u32,
+        hook: Hook,
+    ) -> Result<(), DataplaneError> {
         let path = self.pin_of(link, hook);
         let program = self.fd(hook.name())?;
         if self.renew(&path, program, |pinned| Ok(pinned.interface()? == ifindex))? {

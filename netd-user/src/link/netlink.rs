@@ -5,10 +5,12 @@ use std::path::Path;
 
 use futures_util::{Stream, TryStreamExt};
 use ipnetwork::IpNetwork;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
 use rtnetlink::packet_route::link::{LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::route::{RouteFlags, RouteMessage, RouteScope};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -192,10 +194,7 @@ fn errno(error: &Error) -> Option<i32> {
     if let Error::NetlinkError(message) = error { message.to_io().raw_os_error() } else { None }
 }
 
-fn refused(
-    action: &'static str,
-    object: impl ToString,
-) -> impl FnOnce(Error) -> LinkError {
+fn refused(action: &'static str, object: impl ToString) -> impl FnOnce(Error) -> LinkError {
     let object = object.to_string();
     move |error| {
         let source = if let Error::NetlinkError(message) = &error {

@@ -187,7 +187,8 @@ impl Visit for Lines<'_> {
 
     fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
         let entries = T::of(self.tables).iter();
-        self.lines.extend(entries.map(|(key, value)| format!("{} {key:?} {value:?}", T::SPEC.name)));
+        self.lines
+            .extend(entries.map(|(key, value)| format!("{} {key:?} {value:?}", T::SPEC.name)));
         Ok(())
     }
 }
