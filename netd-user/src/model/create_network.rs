@@ -119,7 +119,9 @@ impl Change<'_> {
                     asked.to_owned()
                 }
             };
-            let chosen = !device.is_empty() || !is_link_taken(&self.model, &named);
+            // Without a device, or with one that was asked for and checked, there is no other choice.
+            let settled = named.is_empty() || !device.is_empty();
+            let chosen = settled || !is_link_taken(&self.model, &named);
             if chosen && !self.model.networks.contains_key(&id) {
                 return Ok((id, named));
             }

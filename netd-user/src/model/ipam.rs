@@ -3,6 +3,7 @@
 //! Laws: the lowest free address first; no address twice on a network; what a pool reserves is never
 //! handed out. Addresses in use are the endpoints' own: there is no second book to keep in step.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -30,30 +31,17 @@ pub struct PoolUsage {
 impl Model {
     /// How full each pool is, by network id.
     pub fn pool_usage(&self) -> Vec<PoolUsage> {
+        let mut held: BTreeMap<NetworkId, Vec<IpAddr>> = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            let addresses = [false, true].into_iter().filter_map(|v6| endpoint.address(v6));
+            held.entry(endpoint.network).or_default().extend(addresses);
+        }
+        let held = |network: &Network| held.get(&network.id).map_or(&[][..], Vec::as_slice);
         self.networks
             .values()
-            .flat_map(|network| network.pools.iter().map(|pool| self.usage_of(network, pool)))
+            .flat_map(|network| network.pools.iter().map(move |pool| (network, pool)))
+            .map(|(network, pool)| PoolUsage::of(network, pool, held(network)))
             .collect()
-    }
-
-    fn usage_of(&self, network: &Network, pool: &Pool) -> PoolUsage {
-        let held = addresses(self, network.id, pool.subnet.is_ipv6());
-        let held: Vec<_> = held.filter(|addr| pool.subnet.contains(*addr)).collect();
-        let mut named: Vec<_> = pool.named().collect();
-        named.sort_unstable();
-        named.dedup();
-        let range = Span::of(pool.range.unwrap_or(pool.subnet));
-        let mut taken: Vec<_> = pool.reserved().chain(held.iter().copied()).map(number).collect();
-        taken.retain(|address| range.contains(*address));
-        taken.sort_unstable();
-        taken.dedup();
-        PoolUsage {
-            network: network.id,
-            network_name: network.name.clone(),
-            pool: pool.subnet,
-            allocated: (held.len() + named.len()) as u128,
-            available: range.size().saturating_sub(taken.len() as u128),
-        }
     }
 
     /// The lowest free address of a family on a network; none where the network lacks the family.
@@ -91,6 +79,28 @@ impl Model {
             return Err(Refusal::conflict("Address already in use"));
         }
         Ok(asked)
+    }
+}
+
+impl PoolUsage {
+    fn of(network: &Network, pool: &Pool, held: &[IpAddr]) -> Self {
+        let held: Vec<_> =
+            held.iter().copied().filter(|addr| pool.subnet.contains(*addr)).collect();
+        let mut named: Vec<_> = pool.named().collect();
+        named.sort_unstable();
+        named.dedup();
+        let range = Span::of(pool.range.unwrap_or(pool.subnet));
+        let mut taken: Vec<_> = pool.reserved().chain(held.iter().copied()).map(number).collect();
+        taken.retain(|address| range.contains(*address));
+        taken.sort_unstable();
+        taken.dedup();
+        Self {
+            network: network.id,
+            network_name: network.name.clone(),
+            pool: pool.subnet,
+            allocated: (held.len() + named.len()) as u128,
+            available: range.size().saturating_sub(taken.len() as u128),
+        }
     }
 }
 

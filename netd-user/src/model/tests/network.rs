@@ -249,6 +249,11 @@ fn options_are_read_or_refused_in_dockers_words() {
     ] {
         assert_eq!(world.network_refused(with_option("n", &format!("{docker}{key}"), value)), text);
     }
+}
+
+#[test]
+fn options_of_netd_and_short_ones_are_known_by_name() {
+    let mut world = World::new();
     assert!(
         world
             .network_refused(with_option("n", "com.docker.network.bridge.name", "a/b"))
@@ -437,13 +442,13 @@ fn small_pools_give_every_address() {
         ..with_subnets("iso", &["10.5.0.0/31", "fd00:5::/127"])
     };
     assert_eq!(gateway(&world.network(isolated)), "");
-    world.sandbox(container("a", &["iso"]));
-    world.sandbox(container("b", &["iso"]));
+    world.sandbox(container("aa", &["iso"]));
+    world.sandbox(container("bb", &["iso"]));
     assert_eq!(
-        (world.v4("a", "iso"), world.v4("b", "iso")),
+        (world.v4("aa", "iso"), world.v4("bb", "iso")),
         ("10.5.0.0".into(), "10.5.0.1".into())
     );
-    assert_eq!(world.endpoint("b", "iso").v6, Some("fd00:5::1".parse().unwrap()));
+    assert_eq!(world.endpoint("bb", "iso").v6, Some("fd00:5::1".parse().unwrap()));
 }
 
 #[test]
