@@ -190,6 +190,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         }
         model = self.granted(&model, Command::EnsurePredefined)?;
         self.commit(&model).await?;
+        self.state.dirty = true;
         self.adopt(model);
         self.converge(Depth::Everything).await;
         Ok(())
