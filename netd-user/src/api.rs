@@ -252,8 +252,14 @@ pub struct SandboxInspect {
     pub netns: String,
     /// Host name.
     pub hostname: String,
-    /// Name servers asked for.
+    /// Name servers: those asked for, else the daemon's; empty for the host's.
     pub dns: Vec<String>,
+    /// The daemon's search domains.
+    pub dns_search: Vec<String>,
+    /// The daemon's resolv.conf options.
+    pub dns_options: Vec<String>,
+    /// Addresses that `host-gateway` stands for.
+    pub host_gateway: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `running`, or `failed` with the reason beside it.

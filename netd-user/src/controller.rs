@@ -1,1 +1,217 @@
-//! The one mutator: executes commands, one at a time, and makes them durable.
+//! The one mutator: every change of state is a `Command` that goes through here.
+//!
+//! Laws: one task owns the model and the reconciler; a command is answered only after the kernel holds
+//! its change and the store has it, or after neither does; what background work can't mend is told in
+//! the view, never only in the log.
+
+mod circumstances;
+mod effective;
+mod owner;
+mod ports;
+mod worker;
+mod world;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::compile::CompileSettings;
+use crate::desired::Desired;
+use crate::facts::HostFacts;
+use crate::model::{Command, Model, Outcome, Refusal, SandboxId, Settings};
+use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler};
+use crate::store::StoreError;
+
+pub use circumstances::{Host, ProcHost};
+pub use worker::{Parts, StartError, Worker};
+
+/// Commands that may wait at once; the next one is told that the daemon is busy.
+pub const QUEUE_LEN: usize = 256;
+
+/// What a compiled model comes to, given the host.
+pub type Compile = dyn Fn(&HostFacts) -> Desired + Send + Sync;
+
+/// The reconciler as the controller sees it.
+pub trait Kernel: Send + 'static {
+    /// The host as it is now.
+    fn facts(&mut self) -> impl Future<Output = Result<HostFacts, ReconcileError>> + Send;
+    /// Makes the kernel match; repeated, it writes nothing.
+    fn apply(
+        &mut self,
+        compile: &Compile,
+    ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
+    /// The same after reading everything back.
+    fn verify(
+        &mut self,
+        compile: &Compile,
+    ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
+}
+
+impl<E: Effects + 'static> Kernel for Reconciler<E> {
+    async fn facts(&mut self) -> Result<HostFacts, ReconcileError> {
+        Self::facts(self).await
+    }
+
+    async fn apply(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+        Self::apply(self, compile).await
+    }
+
+    async fn verify(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+        Self::verify(self, compile).await
+    }
+}
+
+/// Who wants to know how the work goes.
+pub trait Observer: Send + Sync {
+    /// The kernel was brought in line, or was not.
+    fn reconciled(&self, took: Duration, succeeded: bool);
+    /// A command that made an endpoint was carried out.
+    fn endpoint_set_up(&self, took: Duration);
+}
+
+/// Numbers of the controller that may differ between hosts and tests.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// How long a request may wait for its change.
+    pub deadline: Duration,
+    /// How often the kernel is compared in full.
+    pub verify_interval: Duration,
+    /// First pause before background work that failed is tried again; it doubles up to a minute.
+    pub first_retry: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            verify_interval: Duration::from_secs(180),
+            first_retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What everybody may see of the state, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The host as the last apply saw it.
+    pub facts: Arc<HostFacts>,
+    /// Revision of the model.
+    pub revision: u64,
+    /// Last revision that the kernel holds completely.
+    pub applied_revision: u64,
+    /// Sandboxes that don't work as asked for, and why.
+    pub failures: BTreeMap<SandboxId, String>,
+    /// What else is wrong, each a sentence.
+    pub problems: Vec<String>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The user's mistake.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A published port can't be had.
+    #[error("{0}")]
+    Port(String),
+    /// The kernel could not be made to match; the change was taken back.
+    #[error("the change could not be applied and was taken back: {0}")]
+    Apply(#[from] ReconcileError),
+    /// The store could not keep it; the change was taken back.
+    #[error("the change was taken back: {0}")]
+    Store(#[from] StoreError),
+    /// The machine gives no entropy.
+    #[error("no random numbers: {0}")]
+    Entropy(std::io::Error),
+    /// Too many commands wait.
+    #[error("too many changes are waiting: try again shortly")]
+    Busy,
+    /// The deadline passed.
+    #[error("the change was not done within {} s: see `netd status`", .0.as_secs())]
+    Deadline(Duration),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping: try again when it runs")]
+    Stopping,
+}
+
+/// A handle to the one mutator. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    requests: mpsc::Sender<Request>,
+    view: Arc<ArcSwap<View>>,
+    settings: Arc<Settings>,
+    deadline: Duration,
+}
+
+/// A command on its way.
+#[derive(Debug)]
+struct Request {
+    command: Command,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Outcome, ControllerError>>,
+}
+
+impl Controller {
+    /// Carries a command out: on return it holds in kernel and store, or nothing of it is left.
+    pub async fn execute(&self, command: Command) -> Result<Outcome, ControllerError> {
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + self.deadline;
+        self.requests.try_send(Request { command, deadline, answer }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => ControllerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ControllerError::Stopping,
+        })?;
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ControllerError::Stopping),
+            Err(_) => Err(ControllerError::Deadline(self.deadline)),
+        }
+    }
+
+    /// The state as of now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The model as of now.
+    pub fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.view.load().model)
+    }
+
+    /// The settings that the model obeys.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// What a compile needs beside the model; its own type so that the worker can hand it on.
+#[derive(Clone, Debug)]
+struct Compiler {
+    settings: CompileSettings,
+}
+
+impl Compiler {
+    fn of(&self, model: Arc<Model>) -> Box<Compile> {
+        let settings = self.settings.clone();
+        Box::new(move |facts| crate::compile::compile(&model, facts, &settings))
+    }
+}
+
+/// Waits for the word to stop, or until nobody can give it any more.
+pub async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Fires when the host changed; the value counts changes.
+pub type HostChanges = watch::Receiver<u64>;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

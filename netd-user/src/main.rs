@@ -1,2 +1,10 @@
-//! Skeleton.
-fn main() {}
+//! The one binary: hands the command line what it needs from the layers above it.
+
+use std::process::ExitCode;
+
+use netd_user::cli::{self, Wiring};
+use netd_user::daemon;
+
+fn main() -> ExitCode {
+    cli::run(Wiring { daemon: daemon::main, places: daemon::places })
+}

@@ -175,7 +175,7 @@ impl Metrics {
     }
 
     /// The API answered. `handler` is the route's pattern, never the path that a client made up.
-    pub fn answered(&self, handler: &'static str, status: u16) {
+    pub fn answered(&self, handler: &str, status: u16) {
         self.api_requests.with_label_values(&[handler, &status.to_string()]).inc();
     }
 

@@ -1,0 +1,452 @@
+//! The task that owns the model and the kernel: commands one by one, and the work nobody asked for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::effective::LeftOut;
+use super::owner::{Departed, Owners};
+use super::{
+    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN,
+    Request, Tuning, View, circumstances, ports,
+    told_to_stop, world,
+};
+use crate::compile::CompileSettings;
+use crate::facts::HostFacts;
+use crate::model::{Command, Model, Outcome, Proto, Refusal, SandboxId, Settings};
+use crate::reconcile::ReconcileError;
+use crate::store::{Change, Memory, Store, StoreError};
+
+/// How often a random port found busy is drawn anew, as Docker does.
+const PORT_TRIES: usize = 10;
+/// Changes of the host come in bursts, our own among them.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Longest pause between tries of background work that fails.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct Parts<K, S, H> {
+    /// The reconciler.
+    pub kernel: K,
+    /// Durable state.
+    pub store: S,
+    /// Clock, entropy, port settings.
+    pub host: H,
+    /// Settings of the model; its ULA prefix is replaced by the store's.
+    pub settings: Settings,
+    /// Settings of the compiler.
+    pub compile: CompileSettings,
+    /// Numbers.
+    pub tuning: Tuning,
+    /// Fires when the host changed.
+    pub changes: HostChanges,
+}
+
+/// Why the controller can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host can't be looked at.
+    #[error("the host can't be read: {0}")]
+    Facts(#[from] ReconcileError),
+    /// The predefined networks don't fit the configuration.
+    #[error("the predefined networks can't be made: {0}")]
+    Predefined(#[from] Refusal),
+    /// The machine gives no entropy.
+    #[error("no random numbers: {0}")]
+    Entropy(std::io::Error),
+}
+
+/// The one owner of the model.
+pub struct Worker<K, S, H> {
+    observer: Option<Arc<dyn Observer>>,
+    kernel: K,
+    store: Arc<Mutex<S>>,
+    host: H,
+    settings: Arc<Settings>,
+    compiler: Compiler,
+    tuning: Tuning,
+    changes: HostChanges,
+    memory: Memory,
+    requests: mpsc::Receiver<Request>,
+    published: Arc<ArcSwap<View>>,
+    owners: Owners,
+    departed: mpsc::UnboundedReceiver<Departed>,
+    state: State,
+    due: Due,
+}
+
+/// The model and how far the kernel follows it.
+#[derive(Debug, Default)]
+struct State {
+    model: Arc<Model>,
+    facts: Arc<HostFacts>,
+    revision: u64,
+    applied_revision: u64,
+    left_out: LeftOut,
+    problem: Option<String>,
+    /// The kernel may hold what the model does not say.
+    dirty: bool,
+}
+
+/// When background work comes next.
+#[derive(Debug)]
+struct Due {
+    verify: Instant,
+    settle: Option<Instant>,
+    retry: Option<Instant>,
+    pause: Duration,
+}
+
+/// How deep a look a reconciliation takes.
+#[derive(Clone, Copy, Debug)]
+enum Depth {
+    Changes,
+    Everything,
+}
+
+impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
+    /// Loads the store, drops what belonged to processes that are gone, makes the predefined networks
+    /// and brings the kernel in line. Trouble of the kernel is told in the view and tried again.
+    pub async fn start(parts: Parts<K, S, H>) -> Result<(Self, Controller), StartError> {
+        let Parts { mut kernel, mut store, mut host, settings, compile, tuning, changes } = parts;
+        let contents = store.load()?;
+        let (model, memory) = contents.decode()?;
+        let memory = match memory {
+            Some(memory) => memory,
+            None => world::draw_memory(&mut host).map_err(StartError::Entropy)?,
+        };
+        let settings = Arc::new(Settings { ula_prefix: memory.ula_prefix, ..settings });
+        let facts = Arc::new(kernel.facts().await?);
+        let (requests_sender, requests) = mpsc::channel(QUEUE_LEN);
+        let (departed_sender, departed) = mpsc::unbounded_channel();
+        let published = Arc::new(ArcSwap::default());
+        let controller = Controller {
+            requests: requests_sender,
+            view: Arc::clone(&published),
+            settings: Arc::clone(&settings),
+            deadline: tuning.deadline,
+        };
+        let state = State { facts, revision: contents.revision, ..State::default() };
+        let mut worker = Self {
+            observer: None,
+            kernel,
+            store: Arc::new(Mutex::new(store)),
+            host,
+            settings,
+            compiler: Compiler { settings: compile },
+            due: Due::new(&tuning),
+            tuning,
+            changes,
+            memory,
+            requests,
+            published,
+            owners: Owners::new(departed_sender),
+            departed,
+            state,
+        };
+        worker.begin(Arc::new(model)).await?;
+        Ok((worker, controller))
+    }
+
+    /// From now on `observer` is told how the work goes.
+    pub fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    /// Serves until told to stop or until nobody can ask any more. What the kernel holds stays.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let due = self.due.clone_times();
+            tokio::select! {
+                biased;
+                () = told_to_stop(&mut stop) => break,
+                Some(departed) = self.departed.recv() => self.remove_departed(departed).await,
+                () = sleep_until(due.verify) => self.verify().await,
+                () = at(due.settle) => self.converge(Depth::Changes).await,
+                () = at(due.retry) => self.retry().await,
+                Ok(()) = self.changes.changed() => self.due.settle(),
+                request = self.requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => break,
+                },
+            }
+        }
+    }
+
+    async fn begin(&mut self, stored: Arc<Model>) -> Result<(), StartError> {
+        self.state.model = Arc::clone(&stored);
+        let mut model = stored;
+        for sandbox in world::orphans(&model) {
+            tracing::info!(%sandbox, "the owner of a sandbox is gone, removing it");
+            model = self.granted(&model, Command::RemoveSandbox { sandbox: sandbox.to_string() })?;
+        }
+        model = self.granted(&model, Command::EnsurePredefined)?;
+        self.commit(&model).await?;
+        self.state.dirty = true;
+        self.adopt(model);
+        self.converge(Depth::Everything).await;
+        Ok(())
+    }
+
+    fn granted(&mut self, model: &Model, command: Command) -> Result<Arc<Model>, StartError> {
+        let (facts, settings) = (Arc::clone(&self.state.facts), Arc::clone(&self.settings));
+        let circumstances =
+            circumstances::gather(&mut self.host, &facts, &settings, &BTreeSet::new())
+                .map_err(StartError::Entropy)?;
+        Ok(Arc::new(model.apply(command, &circumstances)?.0))
+    }
+
+    async fn serve(&mut self, request: Request) {
+        if request.answer.is_closed() || request.deadline <= Instant::now() {
+            let _ = request.answer.send(Err(ControllerError::Deadline(self.tuning.deadline)));
+            return;
+        }
+        let started = Instant::now();
+        let endpoints = self.state.model.endpoints.len();
+        let result = self.execute(request.command).await;
+        if let Some(observer) = &self.observer
+            && self.state.model.endpoints.len() > endpoints
+        {
+            observer.endpoint_set_up(started.elapsed());
+        }
+        // Nobody listens where the client has hung up; the change holds all the same.
+        let _ = request.answer.send(result);
+    }
+
+    async fn execute(&mut self, command: Command) -> Result<Outcome, ControllerError> {
+        world::check(&command)?;
+        let result = self.attempt(command).await;
+        if self.state.dirty {
+            self.converge(Depth::Changes).await;
+        }
+        result
+    }
+
+    async fn attempt(&mut self, command: Command) -> Result<Outcome, ControllerError> {
+        self.state.left_out.look_for_namespaces(&self.state.model);
+        let mut busy = BTreeSet::new();
+        loop {
+            let (model, outcome) = self.grant(command.clone(), &busy).await?;
+            match self.reconcile(&model, Depth::Changes).await {
+                Ok(()) => {
+                    self.keep(model).await?;
+                    return Ok(outcome);
+                }
+                Err(error) => self.give_way(&model, error, &mut busy)?,
+            }
+        }
+    }
+
+    async fn grant(
+        &mut self,
+        command: Command,
+        busy: &BTreeSet<(Proto, u16)>,
+    ) -> Result<(Arc<Model>, Outcome), ControllerError> {
+        self.state.facts = Arc::new(self.kernel.facts().await?);
+        let circumstances =
+            circumstances::gather(&mut self.host, &self.state.facts, &self.settings, busy)
+                .map_err(ControllerError::Entropy)?;
+        let (model, outcome) = self.state.model.apply(command, &circumstances)?;
+        Ok((Arc::new(model), outcome))
+    }
+
+    /// Decides whether a failed apply is worth another try: with another random port, or without a
+    /// port that an older sandbox has lost.
+    fn give_way(
+        &mut self,
+        model: &Model,
+        error: ReconcileError,
+        busy: &mut BTreeSet<(Proto, u16)>,
+    ) -> Result<(), ControllerError> {
+        let Some((port, sentence)) = ports::refused_port(&error) else {
+            return Err(error.into());
+        };
+        if ports::publisher(&self.state.model, port).is_some() {
+            let news = self.state.left_out.leave_out(model, port, &sentence);
+            return if news { Ok(()) } else { Err(ControllerError::Port(sentence)) };
+        }
+        let drawn_again = !busy.insert((port.proto, port.port));
+        if drawn_again || busy.len() >= PORT_TRIES {
+            return Err(ControllerError::Port(sentence));
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, model: Arc<Model>) -> Result<(), ControllerError> {
+        if let Err(error) = self.commit(&model).await {
+            self.state.dirty = true;
+            return Err(error.into());
+        }
+        self.state.dirty = false;
+        self.adopt(model);
+        Ok(())
+    }
+
+    async fn commit(&mut self, model: &Arc<Model>) -> Result<(), StoreError> {
+        let revision = self.state.revision + 1;
+        let mut change = Change::between(&self.state.model, model, revision)?;
+        if self.state.revision == 0 || self.memory.next_port != model.next_port {
+            self.memory.next_port.clone_from(&model.next_port);
+            change.remember(&self.memory)?;
+        }
+        if change.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let commit = move || store.lock().unwrap_or_else(PoisonError::into_inner).commit(&change);
+        let done = tokio::task::spawn_blocking(commit).await;
+        done.unwrap_or_else(|error| Err(StoreError::Commit(error.to_string())))?;
+        self.state.revision = revision;
+        Ok(())
+    }
+
+    fn adopt(&mut self, model: Arc<Model>) {
+        self.owners.follow(&model);
+        self.state.model = model;
+        if !self.state.dirty && self.state.left_out.is_empty() {
+            self.state.applied_revision = self.state.revision;
+        }
+        self.publish();
+    }
+
+    async fn reconcile(&mut self, model: &Arc<Model>, depth: Depth) -> Result<(), ReconcileError> {
+        let compile = self.compiler.of(self.state.left_out.effective(model));
+        let started = Instant::now();
+        self.state.dirty = true;
+        let applied = match depth {
+            Depth::Changes => self.kernel.apply(&compile).await,
+            Depth::Everything => self.kernel.verify(&compile).await,
+        };
+        if let Some(observer) = &self.observer {
+            observer.reconciled(started.elapsed(), applied.is_ok());
+        }
+        applied.map(|_| ())
+    }
+
+    /// Brings the kernel in line with the model as it is, without what can't be had.
+    async fn converge(&mut self, depth: Depth) {
+        let model = Arc::clone(&self.state.model);
+        self.due.settle = None;
+        self.state.left_out = LeftOut::default();
+        self.state.left_out.look_for_namespaces(&model);
+        let result = loop {
+            let Err(error) = self.reconcile(&model, depth).await else { break Ok(()) };
+            match ports::refused_port(&error) {
+                Some((port, why)) if self.state.left_out.leave_out(&model, port, &why) => {}
+                Some(_) | None => break Err(error),
+            }
+        };
+        self.converged(result).await;
+    }
+
+    async fn converged(&mut self, result: Result<(), ReconcileError>) {
+        self.state.dirty = result.is_err();
+        self.state.problem = result.err().map(|error| error.to_string());
+        if let Some(problem) = &self.state.problem {
+            tracing::error!(problem, "the kernel could not be brought in line, trying again");
+        }
+        if let Ok(facts) = self.kernel.facts().await {
+            self.state.facts = Arc::new(facts);
+        }
+        if self.state.problem.is_none() && self.state.left_out.is_empty() {
+            self.state.applied_revision = self.state.revision;
+            self.due.calm(&self.tuning);
+        } else {
+            self.due.try_again();
+        }
+        self.publish();
+    }
+
+    async fn verify(&mut self) {
+        self.due.verify = Instant::now() + self.tuning.verify_interval;
+        self.converge(Depth::Everything).await;
+    }
+
+    async fn retry(&mut self) {
+        self.due.retry = None;
+        self.converge(Depth::Changes).await;
+        for sandbox in world::orphans(&self.state.model) {
+            self.remove(sandbox).await;
+        }
+    }
+
+    async fn remove_departed(&mut self, (id, process): Departed) {
+        let owner = self.state.model.sandboxes.get(&id).and_then(|sandbox| sandbox.owner);
+        if owner == Some(process) {
+            self.remove(id).await;
+        }
+    }
+
+    async fn remove(&mut self, id: SandboxId) {
+        tracing::info!(sandbox = %id, "the owner of a sandbox is gone, removing it");
+        let removal = Command::RemoveSandbox { sandbox: id.to_string() };
+        if let Err(error) = self.execute(removal).await {
+            tracing::warn!(sandbox = %id, %error, "the sandbox stays for now");
+            self.due.try_again();
+        }
+    }
+
+    fn publish(&self) {
+        let state = &self.state;
+        self.published.store(Arc::new(View {
+            model: Arc::clone(&state.model),
+            facts: Arc::clone(&state.facts),
+            revision: state.revision,
+            applied_revision: state.applied_revision,
+            failures: state.left_out.failures(&state.model),
+            problems: state.problem.iter().cloned().collect(),
+        }));
+    }
+}
+
+/// The instants of `Due`, so that a wait does not hold the worker.
+struct Times {
+    verify: Instant,
+    settle: Option<Instant>,
+    retry: Option<Instant>,
+}
+
+impl Due {
+    fn new(tuning: &Tuning) -> Self {
+        Self {
+            verify: Instant::now() + tuning.verify_interval,
+            settle: None,
+            retry: None,
+            pause: tuning.first_retry,
+        }
+    }
+
+    fn clone_times(&self) -> Times {
+        Times { verify: self.verify, settle: self.settle, retry: self.retry }
+    }
+
+    fn settle(&mut self) {
+        self.settle.get_or_insert_with(|| Instant::now() + SETTLE);
+    }
+
+    fn try_again(&mut self) {
+        self.retry = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_RETRY);
+    }
+
+    fn calm(&mut self, tuning: &Tuning) {
+        self.retry = None;
+        self.pause = tuning.first_retry;
+    }
+}
+
+/// At that instant, or never.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

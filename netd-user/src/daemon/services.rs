@@ -1,0 +1,258 @@
+//! The running daemon: the tasks, what connects them, and the signals.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::telemetry::DataplaneTelemetry;
+use super::{DaemonError, Settled, logging, reconciler_options};
+use crate::config::Config;
+use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, told_to_stop};
+use crate::dataplane::events::EventReader;
+use crate::dataplane::sweep::Sweeper;
+use crate::frontend::serve::{Limits, serve};
+use crate::frontend::{Api, Defaults, LogControl, api};
+use crate::observe::events::{Hub, Narrator};
+use crate::observe::time::Clock;
+use crate::reconcile::Reconciler;
+
+/// Events a monitor may fall behind.
+const EVENT_LAG: usize = 4096;
+/// How often a shard of the flow table is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a command in progress may take to end when the daemon stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Signals that the daemon obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Stop,
+    Reload,
+}
+
+/// What runs.
+struct Services {
+    controller: JoinHandle<()>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// Lives until told to stop.
+pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
+    let mut signals = Signals::listen()?;
+    let (log, path) = (settled.log.clone(), settled.config_path.clone());
+    let mut services = tokio::select! {
+        started = start(settled) => started?,
+        () = signals.stop() => return Ok(()),
+    };
+    notify(&[NotifyState::Ready]);
+    tracing::info!("ready");
+    let result = loop {
+        tokio::select! {
+            ended = &mut services.controller => break Err(DaemonError::Ended(match ended {
+                Ok(()) => "its task returned".to_owned(),
+                Err(error) => error.to_string(),
+            })),
+            word = signals.next() => match word {
+                Word::Stop => break Ok(()),
+                Word::Reload => reload(&log, path.as_deref()),
+            },
+        }
+    };
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping; the dataplane goes on");
+    services.end().await;
+    result
+}
+
+async fn start(settled: Settled) -> Result<Services, DaemonError> {
+    let Settled { config, log, store, listener, _socket, _locks, .. } = settled;
+    let metrics_listener = bind_metrics(&config).await?;
+    let reconciler = Reconciler::start(reconciler_options(&config)).await?;
+    let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
+    let changes = reconciler.watch()?;
+    let tuning = Tuning {
+        deadline: config.request_deadline,
+        verify_interval: config.verify_interval,
+        ..Tuning::default()
+    };
+    let (mut worker, controller) = Worker::start(Parts {
+        kernel: reconciler,
+        store,
+        host: ProcHost,
+        settings: config.base_settings().clone(),
+        compile: config.compile_settings(),
+        tuning,
+        changes,
+    })
+    .await?;
+    let hub = Hub::new(EVENT_LAG);
+    let telemetry = DataplaneTelemetry::new(stats, hub.clone(), controller.clone())?;
+    let telemetry = Arc::new(telemetry);
+    worker.observe(Arc::clone(&telemetry) as Arc<dyn Observer>);
+    let api = api_state(&config, log, controller.clone(), telemetry);
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let router = api::router(api.clone());
+    let until = stopped.clone();
+    tasks.spawn(async move {
+        serve(listener, router, Limits::default(), until).await;
+        drop((_socket, _locks));
+    });
+    if let Some(listener) = metrics_listener {
+        let router = api::metrics_router(api);
+        tasks.spawn(serve(listener, router, Limits::default(), stopped.clone()));
+    }
+    tasks.spawn(sweep(sweeper, stopped.clone()));
+    tasks.spawn(narrate(events, hub, controller, stopped.clone()));
+    Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop })
+}
+
+fn api_state(
+    config: &Config,
+    log: LogControl,
+    controller: Controller,
+    telemetry: Arc<DataplaneTelemetry>,
+) -> Api {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let defaults =
+        Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
+    Api {
+        controller,
+        telemetry,
+        log,
+        defaults: Arc::new(defaults),
+        started_s: since_epoch.as_secs().cast_signed(),
+        deadline: config.request_deadline,
+    }
+}
+
+async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, DaemonError> {
+    let Some(addr) = config.metrics_addr else { return Ok(None) };
+    let bound = TcpListener::bind(addr).await;
+    bound.map(Some).map_err(|source| DaemonError::Metrics { addr, source })
+}
+
+impl Services {
+    async fn end(mut self) {
+        let _ = self.stop.send(true);
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            if !self.controller.is_finished() {
+                let _ = self.controller.await;
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("a change in progress is cut short; the next start completes it");
+        }
+    }
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Word {
+        tokio::select! {
+            _ = self.terminate.recv() => Word::Stop,
+            _ = self.interrupt.recv() => Word::Stop,
+            _ = self.hangup.recv() => Word::Reload,
+        }
+    }
+
+    /// Passes over everything else: before the start is complete there is nothing to reload.
+    async fn stop(&mut self) {
+        while self.next().await != Word::Stop {}
+    }
+}
+
+/// Reads the log level anew; everything else needs a restart.
+fn reload(log: &LogControl, path: Option<&Path>) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+    let level = Config::load(path).map(|config| config.log_level);
+    let done = level.map_err(|e| e.to_string()).and_then(|level| {
+        logging::parse(&level)?;
+        log.set(&level).map(|()| level)
+    });
+    match done {
+        Ok(level) => tracing::info!(level, "the log level was read anew"),
+        Err(error) => tracing::error!(error, "the configuration was not read anew"),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+async fn sweep(mut sweeper: Sweeper, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = told_to_stop(&mut stop) => return,
+            _ = tick.tick() => {}
+        }
+        let swept = tokio::task::spawn_blocking(move || {
+            let result = sweeper.sweep();
+            (sweeper, result)
+        });
+        match swept.await {
+            Ok((back, result)) => {
+                sweeper = back;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "the flow table was not swept");
+                }
+            }
+            Err(error) => return tracing::error!(%error, "the flow table is no longer swept"),
+        }
+    }
+}
+
+async fn narrate(
+    mut events: EventReader,
+    hub: Hub,
+    controller: Controller,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut narrator = match Clock::now() {
+        Ok(clock) => Narrator::new(clock),
+        Err(error) => return tracing::error!(%error, "no clock, no events"),
+    };
+    loop {
+        let event = tokio::select! {
+            () = told_to_stop(&mut stop) => return,
+            event = events.next() => event,
+        };
+        match event {
+            Ok(event) if hub.is_heard() => hub.publish(narrator.tell(&event, &controller.model())),
+            Ok(_) => {}
+            Err(error) => return tracing::error!(%error, "events can't be read any more"),
+        }
+    }
+}
+
+/// Outside systemd there is nobody to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}

@@ -1,0 +1,91 @@
+//! The API's unix socket: made with its rights, never taken from a living daemon.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, chown};
+
+/// Owner and group may use the API; it is as good as root on the network.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers there.
+    #[error("{}: another daemon serves this socket: stop it, or set another api-socket", .0.display())]
+    InUse(PathBuf),
+    /// Something else lies there.
+    #[error("{}: exists and is no socket: remove it, or set another api-socket", .0.display())]
+    NotASocket(PathBuf),
+    /// No such group.
+    #[error("group '{0}' does not exist: create it (groupadd --system {0}) or change the key 'group'")]
+    UnknownGroup(String),
+    /// The system refuses.
+    #[error("{}: the socket can't be made: {source}", path.display())]
+    System {
+        /// The socket.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A listening socket, and its name, which goes when this is dropped.
+#[derive(Debug)]
+pub struct BoundSocket {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for BoundSocket {
+    fn drop(&mut self) {
+        // Only our own: a later daemon may have put another in its place.
+        if std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Binds `path`: rights are set before the name appears, a stale socket is replaced.
+pub fn bind(path: &Path, group: Option<&str>) -> Result<(UnixListener, BoundSocket), SocketError> {
+    let system = |source| SocketError::System { path: path.to_owned(), source };
+    let gid = group.map(find_group).transpose()?;
+    check_free(path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory).map_err(system)?;
+    let hidden = directory.join(format!(".netd-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&hidden);
+    let listener = UnixListener::bind(&hidden).map_err(system)?;
+    let publish = || {
+        chown(&hidden, None, gid)?;
+        std::fs::set_permissions(&hidden, PermissionsExt::from_mode(SOCKET_MODE))?;
+        std::fs::rename(&hidden, path)?;
+        std::fs::metadata(path)
+    };
+    let metadata = publish().map_err(|source| {
+        let _ = std::fs::remove_file(&hidden);
+        system(source)
+    })?;
+    let identity = (metadata.dev(), metadata.ino());
+    Ok((listener, BoundSocket { path: path.to_owned(), identity }))
+}
+
+fn find_group(name: &str) -> Result<Gid, SocketError> {
+    let group = Group::from_name(name).ok().flatten();
+    group.map(|group| group.gid).ok_or_else(|| SocketError::UnknownGroup(name.to_owned()))
+}
+
+fn check_free(path: &Path) -> Result<(), SocketError> {
+    match std::fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(SocketError::NotASocket(path.to_owned()))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            Err(SocketError::InUse(path.to_owned()))
+        }
+        Ok(_) => Ok(()),
+    }
+}
