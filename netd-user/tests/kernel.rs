@@ -277,7 +277,10 @@ fn programs_are_loaded_and_counted() {
     on_host(|host| async move {
         let reconciler = host.reconciler().await;
         let counts = reconciler.verified_instructions();
-        assert_eq!(counts.len(), 15, "{counts:?}");
+        for hook in Hook::ALL {
+            assert!(counts[hook.name()] > 0, "{counts:?}");
+        }
+        println!("verified instructions: {counts:?}");
         let swept = reconciler.sweeper().sweep().unwrap();
         assert_eq!((swept.scanned, swept.removed), (0, 0));
         let stats = reconciler.stats();
