@@ -22,10 +22,10 @@ use netd_common::map::CONFIG;
 use netd_common::map::config::Config;
 use netd_common::{Hook, IfIndex};
 
+use crate::dataplane::DataplaneError;
 use crate::dataplane::events::EventReader;
 use crate::dataplane::stats::Stats;
 use crate::dataplane::sweep::Sweeper;
-use crate::dataplane::DataplaneError;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::LinkError;
@@ -443,9 +443,9 @@ fn can_change(held: Option<&Link>, desired: &Link) -> bool {
         (Some(Link::Veth(held)), Link::Veth(desired)) => {
             (&held.netns, &held.interface) == (&desired.netns, &desired.interface)
         }
-        (None, _) | (Some(Link::Gateway(_)), Link::Veth(_)) | (Some(Link::Veth(_)), Link::Gateway(_)) => {
-            false
-        }
+        (None, _)
+        | (Some(Link::Gateway(_)), Link::Veth(_))
+        | (Some(Link::Veth(_)), Link::Gateway(_)) => false,
     }
 }
 

@@ -2,6 +2,7 @@
 //! host of its own: a fresh network namespace on a thread of its own, and leaves nothing behind.
 
 #![allow(missing_docs, reason = "a test binary has no API")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step of a test ends it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -129,10 +130,11 @@ fn the_gateway_answers_on_both_families_without_a_carrier() {
             let client = UdpSocket::bind((addr.parse::<IpAddr>().unwrap(), 0)).unwrap();
             // The kernel puts an IPv6 address into use by a work queue.
             let deadline = Instant::now() + Duration::from_secs(5);
-            let arrives = std::iter::from_fn(|| (Instant::now() < deadline).then_some(())).any(|()| {
-                client.send_to(b"x", server.local_addr().unwrap()).unwrap();
-                server.recv(&mut [0; 4]).is_ok()
-            });
+            let arrives =
+                std::iter::from_fn(|| (Instant::now() < deadline).then_some(())).any(|()| {
+                    client.send_to(b"x", server.local_addr().unwrap()).unwrap();
+                    server.recv(&mut [0; 4]).is_ok()
+                });
             assert!(arrives, "{addr}");
         }
         let setting = |path: &str| fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap();

@@ -26,8 +26,10 @@ impl fmt::Debug for EventReader {
 impl EventReader {
     /// Opens the pinned ring buffer. Needs a runtime.
     pub(super) fn open(maps: &Path) -> Result<Self, DataplaneError> {
-        let data = MapData::from_pin(maps.join(EVENTS.name)).map_err(|e| failed(io::Error::other(e)))?;
-        let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(|e| failed(io::Error::other(e)))?;
+        let data =
+            MapData::from_pin(maps.join(EVENTS.name)).map_err(|e| failed(io::Error::other(e)))?;
+        let ring =
+            RingBuf::try_from(Map::RingBuf(data)).map_err(|e| failed(io::Error::other(e)))?;
         // SAFETY: the ring owns its open map descriptor for as long as it lives, and nothing takes it
         // out of the `AsyncFd`.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };

@@ -106,7 +106,10 @@ impl OpenMap {
     }
 
     /// Calls `each` with every key and value.
-    pub(super) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8])) -> Result<(), DataplaneError> {
+    pub(super) fn for_each(
+        &self,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), DataplaneError> {
         let mut cursor = Cursor::default();
         while let Some(chunk) = self.walk(&mut cursor, WALK_LEN)? {
             let keys = chunk.keys.chunks_exact(self.spec.key_len as usize);
@@ -149,11 +152,9 @@ fn value_len(spec: &MapSpec, cpus: usize) -> usize {
     let len = spec.value_len as usize;
     match spec.kind {
         MapKind::PerCpuArray | MapKind::PerCpuHash => len.next_multiple_of(8) * cpus,
-        MapKind::Array
-        | MapKind::Hash
-        | MapKind::LruHash
-        | MapKind::LpmTrie
-        | MapKind::RingBuf => len,
+        MapKind::Array | MapKind::Hash | MapKind::LruHash | MapKind::LpmTrie | MapKind::RingBuf => {
+            len
+        }
     }
 }
 
@@ -181,9 +182,5 @@ const fn kernel_kind(kind: MapKind) -> MapType {
 }
 
 fn refused(action: &'static str, spec: &MapSpec, source: MapError) -> DataplaneError {
-    DataplaneError::Map {
-        action,
-        map: spec.name.to_owned(),
-        source: std::io::Error::other(source),
-    }
+    DataplaneError::Map { action, map: spec.name.to_owned(), source: std::io::Error::other(source) }
 }

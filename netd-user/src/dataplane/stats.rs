@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytemuck::Pod;
-use netd_common::map::counter::{
-    DropKey, EndpointCounters, EventBudget, FlowStat, TrafficCounter,
-};
+use netd_common::map::counter::{DropKey, EndpointCounters, EventBudget, FlowStat, TrafficCounter};
 use netd_common::map::{self, MAPS, MapKind, MapSpec};
 
 use super::DataplaneError;
@@ -72,7 +70,11 @@ impl Stats {
 
     /// Masquerade allocations by number of probes.
     pub fn snat_probes(&self) -> Result<Vec<u64>, DataplaneError> {
-        Ok(self.summed::<u32, u64>(&map::SNAT_PROBES)?.into_iter().map(|(_, count)| count).collect())
+        Ok(self
+            .summed::<u32, u64>(&map::SNAT_PROBES)?
+            .into_iter()
+            .map(|(_, count)| count)
+            .collect())
     }
 
     /// Events that did not reach the ring buffer: over the rate, or the buffer full.

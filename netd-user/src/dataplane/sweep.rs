@@ -120,10 +120,7 @@ where
     Ok(keys.len() as u64)
 }
 
-fn read<A: Address>(
-    map: &OpenMap,
-    key: &FlowKey<A>,
-) -> Result<Option<FlowValue<A>>, DataplaneError>
+fn read<A: Address>(map: &OpenMap, key: &FlowKey<A>) -> Result<Option<FlowValue<A>>, DataplaneError>
 where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,

@@ -75,7 +75,9 @@ impl Cache {
         routes: &[RouteMessage],
     ) -> Self {
         let mut cache = Self::default();
-        links.into_iter().for_each(|link| cache.add_link(link));
+        for link in links {
+            cache.add_link(link);
+        }
         cache.replace_addresses(addresses);
         cache.replace_routes(routes);
         cache

@@ -190,7 +190,9 @@ impl HostLinks {
     async fn catch_up(&mut self) -> Result<(), LinkError> {
         match listener::drain(&self.listener)? {
             Heard::Messages(messages) => {
-                messages.into_iter().for_each(|message| self.cache.absorb(message));
+                for message in messages {
+                    self.cache.absorb(message);
+                }
             }
             Heard::Overrun => return Box::pin(self.read_all()).await,
         }

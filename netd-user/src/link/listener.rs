@@ -5,10 +5,10 @@
 
 use std::io;
 
+use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rtnetlink::MulticastGroup;
 
 use super::LinkError;
 use super::netlink::netlink_error;

@@ -131,7 +131,6 @@ pub(super) fn open(path: &Path) -> Result<File, LinkError> {
     File::open(path).map_err(|source| file_error("open", path, source))
 }
 
-
 /// Runs `work` on a new thread and waits for it.
 fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

@@ -77,12 +77,10 @@ impl Own {
         | RouteNetlinkMessage::DelAddress(address) = message
         {
             !self.links.contains(&address.header.index)
-        } else if let RouteNetlinkMessage::NewRoute(route)
-        | RouteNetlinkMessage::DelRoute(route) = message
+        } else if let RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) =
+            message
         {
-            let own_way = |attribute: &RouteAttribute| {
-                matches!(attribute, RouteAttribute::Oif(index) if self.links.contains(index))
-            };
+            let own_way = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Oif(index) if self.links.contains(index));
             !route.attributes.iter().any(own_way)
         } else {
             false

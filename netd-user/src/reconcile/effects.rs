@@ -78,11 +78,7 @@ pub trait Effects: Send {
     /// Detaches it; a link that is gone needs nothing.
     fn detach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
     /// Writes entries.
-    fn put(
-        &mut self,
-        map: MapSpec,
-        entries: &Entries,
-    ) -> impl Future<Output = Outcome<()>> + Send;
+    fn put(&mut self, map: MapSpec, entries: &Entries) -> impl Future<Output = Outcome<()>> + Send;
     /// Deletes entries; those that are gone need nothing. In an array the slot becomes all zero.
     fn delete(
         &mut self,

@@ -37,8 +37,7 @@ impl KernelEffects {
         let owner = owner_tag(&options.state_dir);
         let links = HostLinks::start(owner, options.resolv_conf).await?;
         facts::reserve_ports(&options.state_dir, options.snat_ports)?;
-        let dataplane =
-            Dataplane::open(&options.bpffs_dir, &options.object, &options.capacities)?;
+        let dataplane = Dataplane::open(&options.bpffs_dir, &options.object, &options.capacities)?;
         dataplane.attach_sockets(options.cgroup.as_deref())?;
         let mut effects = Self {
             links,

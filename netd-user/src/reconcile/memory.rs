@@ -70,9 +70,13 @@ impl MemoryEffects {
         assert!(tables.members.values().all(|i| tables.endpoints.contains_key(i)), "member");
         assert!(tables.stations.values().all(|s| endpoint(s.endpoint)), "station's endpoint");
         assert!(tables.subnets_v4.values().all(|s| network(s.network)), "subnet's network");
-        assert!(tables.gateways.iter().all(|(i, n)| {
-            self.link_exists(*i) && tables.networks.contains_key(n)
-        }), "gateway");
+        assert!(
+            tables
+                .gateways
+                .iter()
+                .all(|(i, n)| { self.link_exists(*i) && tables.networks.contains_key(n) }),
+            "gateway"
+        );
         let addresses = tables.addresses_v4.values().chain(tables.addresses_v6.values());
         for address in addresses {
             let is_gateway = address.endpoint == EndpointIndex::NONE;

@@ -88,11 +88,8 @@ impl Visit for Deletes<'_> {
         if delete.is_empty() || is_config::<T>() {
             return Ok(());
         }
-        let entries = Entries {
-            keys: joined(delete.iter()),
-            values: Vec::new(),
-            count: delete.len(),
-        };
+        let entries =
+            Entries { keys: joined(delete.iter()), values: Vec::new(), count: delete.len() };
         let adopt = move |tables: &mut Tables| {
             for key in &delete {
                 T::of_mut(tables).remove(key);

@@ -171,7 +171,9 @@ fn content(reconciler: &Reconciler<MemoryEffects>) -> (Observed, Vec<String>) {
     let mut lines = lines.lines;
     for (name, index) in &reconciler.effects.indexes {
         let index = format!("IfIndex({})", index.0);
-        lines.iter_mut().for_each(|line| *line = line.replace(&index, name));
+        for line in &mut lines {
+            *line = line.replace(&index, name);
+        }
     }
     lines.sort_unstable();
     (Observed { tables: Tables::default(), ..state }, lines)
@@ -187,7 +189,8 @@ impl Visit for Lines<'_> {
 
     fn visit<T: Table>(&mut self) -> Result<(), Self::Error> {
         let entries = T::of(self.tables).iter();
-        self.lines.extend(entries.map(|(key, value)| format!("{} {key:?} {value:?}", T::SPEC.name)));
+        self.lines
+            .extend(entries.map(|(key, value)| format!("{} {key:?} {value:?}", T::SPEC.name)));
         Ok(())
     }
 }
