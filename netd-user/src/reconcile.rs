@@ -293,24 +293,21 @@ impl<E: Effects> Reconciler<E> {
     async fn make_links(&mut self, desired: &Desired) -> Result<bool, ReconcileError> {
         let before = self.changed;
         for (name, link) in &desired.links {
+            if self.held.links.get(name).and_then(Option::as_ref) == Some(link) {
+                continue;
+            }
             // Taken out until it is known how it went: after an error it is looked at anew.
             match self.held.links.remove(name).flatten() {
-                Some(held) if held == *link => {}
-                Some(held) => {
-                    self.effects.change_link(name, &held, link).await?;
-                    self.changed += 1;
-                }
-                None => {
-                    self.effects.create_link(name, link).await?;
-                    self.changed += 1;
-                }
+                Some(held) => self.effects.change_link(name, &held, link).await?,
+                None => self.effects.create_link(name, link).await?,
             }
             self.held.links.insert(name.clone(), Some(link.clone()));
+            self.changed += 1;
         }
         Ok(self.changed > before)
     }
 
-    /// Tables, programs, links up; with `detach`, programs nobody wants go too.
+    /// Tables, and with `raise` programs and links up, published ports last.
     async fn write(&mut self, desired: &Desired, raise: bool) -> Result<(), ReconcileError> {
         let plan = Plan::new(&desired.tables, &self.held.tables);
         let stales_flows = !plan.is_empty() || self.owes_generation;

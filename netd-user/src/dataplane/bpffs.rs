@@ -46,12 +46,21 @@ impl PinDirs {
     pub(super) fn remove(&self) -> Result<(), DataplaneError> {
         for entry in fs::read_dir(&self.root).map_err(failed("list", &self.root))?.flatten() {
             let path = entry.path();
-            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            // A fresh bpffs comes with files of the kernel's own (`maps.debug`).
+            if is_version(&path) {
+                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            }
         }
         // Fails where the directory lies on a bpffs of somebody else, and that is fine.
         let _ = umount2(&self.root, MntFlags::MNT_DETACH);
         fs::remove_dir(&self.root).map_err(failed("remove", &self.root))
     }
+}
+
+/// Whether a directory is named like an ABI.
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Adds what was tried, and where, to an error of the file system.

@@ -86,7 +86,7 @@ impl Programs {
     ) -> Result<(), DataplaneError> {
         let path = self.pin_of(link, hook);
         let program = self.fd(hook.name())?;
-        if self.renew(&path, program, |pinned| Ok(pinned.interface()? == ifindex))? {
+        if Self::renew(&path, program, |pinned| Ok(pinned.interface()? == ifindex))? {
             return Ok(());
         }
         let made = KernelLink::create(program, ifindex, attach_type(hook));
@@ -105,7 +105,7 @@ impl Programs {
         for (name, attach_type) in SOCKET_HOOKS {
             let path = self.socket_pin(name);
             let program = self.fd(name)?;
-            if !self.renew(&path, program, |pinned| Ok(pinned.cgroup()? == inode))? {
+            if !Self::renew(&path, program, |pinned| Ok(pinned.cgroup()? == inode))? {
                 KernelLink::create(program, dir.as_raw_fd().unsigned_abs(), attach_type)
                     .and_then(|made| made.pin(&path))
                     .map_err(failed("attach program at", &path))?;
@@ -148,7 +148,6 @@ impl Programs {
 
     /// Puts the loaded program in the place of the pinned one, if it still sits where it should.
     fn renew(
-        &self,
         path: &Path,
         program: BorrowedFd<'_>,
         in_place: impl Fn(&KernelLink) -> std::io::Result<bool>,

@@ -71,13 +71,15 @@ impl Cache {
     /// From dumps of everything.
     pub(super) fn of_dumps(
         links: Vec<LinkMessage>,
-        addresses: Vec<AddressMessage>,
-        routes: Vec<RouteMessage>,
+        addresses: &[AddressMessage],
+        routes: &[RouteMessage],
     ) -> Self {
         let mut cache = Self::default();
-        links.into_iter().for_each(|link| cache.add_link(link));
-        addresses.iter().for_each(|address| cache.add_address(address));
-        cache.replace_routes(&routes);
+        for link in links {
+            cache.add_link(link);
+        }
+        cache.replace_addresses(addresses);
+        cache.replace_routes(routes);
         cache
     }
 
@@ -102,6 +104,11 @@ impl Cache {
     /// Whether the routes have to be read again.
     pub(super) fn routes_stale(&self) -> bool {
         self.routes_stale
+    }
+
+    /// Puts a dump of the addresses in place of what was known.
+    pub(super) fn replace_addresses(&mut self, addresses: &[AddressMessage]) {
+        self.addresses = addresses.iter().filter_map(address_of).collect();
     }
 
     /// Puts a dump of the routes in place of what was known.

@@ -70,8 +70,8 @@ impl HostLinks {
         listener::drain(&self.listener)?;
         self.cache = Cache::of_dumps(
             self.netlink.links().await?,
-            self.netlink.addresses().await?,
-            self.netlink.routes().await?,
+            &self.netlink.addresses().await?,
+            &self.netlink.routes().await?,
         );
         self.catch_up().await
     }
@@ -104,7 +104,10 @@ impl HostLinks {
     /// Creates a link of ours; the host's end stays down. What fails half-way is deleted again.
     pub async fn create(&mut self, name: &str, link: &Link) -> Result<(), LinkError> {
         let made = match link {
-            Link::Gateway(link) => gateway::create(&self.netlink, name, link, self.owner).await,
+            Link::Gateway(link) => {
+                let made = gateway::create(&self.netlink, name, link, self.owner).await;
+                made.and(self.read_addresses().await)
+            }
             Link::Veth(link) => veth::create(&self.netlink, name, link, self.owner).await,
         };
         if made.is_err() && self.catch_up().await.is_ok() && self.own_index(name).is_ok() {
@@ -119,7 +122,8 @@ impl HostLinks {
         let place = (name, self.own_index(name)?);
         match (from, to) {
             (Link::Gateway(from), Link::Gateway(to)) => {
-                gateway::change(&self.netlink, place, from, to).await
+                gateway::change(&self.netlink, place, from, to).await?;
+                self.read_addresses().await
             }
             (Link::Veth(from), Link::Veth(to)) => {
                 veth::change(&self.netlink, place, from, to).await
@@ -175,10 +179,20 @@ impl HostLinks {
         }
     }
 
+    /// IPv6 addresses are announced late, by a work queue (`addrconf_dad_work`), but stand in a dump at
+    /// once.
+    async fn read_addresses(&mut self) -> Result<(), LinkError> {
+        self.catch_up().await?;
+        self.cache.replace_addresses(&self.netlink.addresses().await?);
+        Ok(())
+    }
+
     async fn catch_up(&mut self) -> Result<(), LinkError> {
         match listener::drain(&self.listener)? {
             Heard::Messages(messages) => {
-                messages.into_iter().for_each(|message| self.cache.absorb(message));
+                for message in messages {
+                    self.cache.absorb(message);
+                }
             }
             Heard::Overrun => return Box::pin(self.read_all()).await,
         }

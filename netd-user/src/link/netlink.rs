@@ -113,7 +113,7 @@ impl Netlink {
         let message = request.message_mut();
         message.header.flags |= AddressHeaderFlags::Nodad;
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        request.execute().await.map_err(refused("add address", addr))
+        request.execute().await.map_err(refused("add address", addr.to_string()))
     }
 
     /// Removes an address; one that is gone already is no error.
@@ -129,7 +129,7 @@ impl Netlink {
         message.attributes.push(AddressAttribute::Local(addr.ip()));
         match self.handle.address().del(message).execute().await {
             Err(error) if errno(&error) == Some(libc::EADDRNOTAVAIL) => Ok(()),
-            other => other.map_err(refused("remove address", addr)),
+            other => other.map_err(refused("remove address", addr.to_string())),
         }
     }
 
@@ -145,14 +145,14 @@ impl Netlink {
             message.header.flags |= RouteFlags::Onlink;
         }
         let request = self.handle.route().add(message).replace();
-        request.execute().await.map_err(refused("add route", route.destination))
+        request.execute().await.map_err(refused("add route", route.destination.to_string()))
     }
 
     /// Removes a route through a link; one that is gone already is no error.
     pub(super) async fn remove_route(&self, index: u32, route: Route) -> Result<(), LinkError> {
         match self.handle.route().del(route_message(index, route)?).execute().await {
             Err(error) if errno(&error) == Some(libc::ESRCH) => Ok(()),
-            other => other.map_err(refused("remove route", route.destination)),
+            other => other.map_err(refused("remove route", route.destination.to_string())),
         }
     }
 }
@@ -194,8 +194,8 @@ fn errno(error: &Error) -> Option<i32> {
     if let Error::NetlinkError(message) = error { message.to_io().raw_os_error() } else { None }
 }
 
-fn refused(action: &'static str, object: impl ToString) -> impl FnOnce(Error) -> LinkError {
-    let object = object.to_string();
+fn refused(action: &'static str, object: impl Into<String>) -> impl FnOnce(Error) -> LinkError {
+    let object = object.into();
     move |error| {
         let source = if let Error::NetlinkError(message) = &error {
             message.to_io()

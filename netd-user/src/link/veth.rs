@@ -61,11 +61,12 @@ pub(super) async fn change(
         let message = LinkUnspec::new_with_index(inner).mtu(to.mtu).address(to.mac.0.to_vec());
         sandbox.change(&to.interface, message.build()).await?;
     }
-    for addr in &to.addresses {
-        sandbox.add_address(inner, *addr).await?;
-    }
+    // First, because secondary addresses go with the first of their prefix.
     for addr in from.addresses.difference(&to.addresses) {
         sandbox.remove_address(inner, *addr).await?;
+    }
+    for addr in &to.addresses {
+        sandbox.add_address(inner, *addr).await?;
     }
     sandbox.raise(&to.interface, inner).await?;
     // Routes go with the address they depend on, so look at what is left of them.

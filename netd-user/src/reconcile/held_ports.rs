@@ -91,10 +91,13 @@ fn open(port: HeldPort) -> Result<Option<OwnedFd>, Errno> {
 }
 
 fn refused(port: HeldPort, errno: Errno) -> ReconcileError {
-    match errno {
-        Errno::EADDRINUSE => ReconcileError::PortBusy(port),
-        Errno::EPERM => ReconcileError::PortGuarded(port),
-        Errno::EADDRNOTAVAIL => ReconcileError::AddressNotAvailable(port),
-        _ => ReconcileError::Port { port, source: io::Error::from(errno) },
+    if errno == Errno::EADDRINUSE {
+        ReconcileError::PortBusy(port)
+    } else if errno == Errno::EPERM {
+        ReconcileError::PortGuarded(port)
+    } else if errno == Errno::EADDRNOTAVAIL {
+        ReconcileError::AddressNotAvailable(port)
+    } else {
+        ReconcileError::Port { port, source: io::Error::from(errno) }
     }
 }

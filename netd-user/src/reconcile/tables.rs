@@ -1,6 +1,6 @@
 //! The writes that turn the held tables into the desired ones, as bytes and in order. Pure.
 
-use bytemuck::bytes_of;
+use bytemuck::{Pod, bytes_of};
 use netd_common::map::{MapSpec, PUBLISHED_V4, PUBLISHED_V6};
 
 use super::effects::Entries;
@@ -59,8 +59,8 @@ impl Visit for Puts<'_> {
             return Ok(());
         }
         let entries = Entries {
-            keys: put.iter().flat_map(|(key, _)| bytes_of(key)).copied().collect(),
-            values: put.iter().flat_map(|(_, value)| bytes_of(value)).copied().collect(),
+            keys: joined(put.iter().map(|(key, _)| key)),
+            values: joined(put.iter().map(|(_, value)| value)),
             count: put.len(),
         };
         let adopt = move |tables: &mut Tables| T::of_mut(tables).extend(put);
@@ -88,11 +88,8 @@ impl Visit for Deletes<'_> {
         if delete.is_empty() || is_config::<T>() {
             return Ok(());
         }
-        let entries = Entries {
-            keys: delete.iter().flat_map(bytes_of).copied().collect(),
-            values: Vec::new(),
-            count: delete.len(),
-        };
+        let entries =
+            Entries { keys: joined(delete.iter()), values: Vec::new(), count: delete.len() };
         let adopt = move |tables: &mut Tables| {
             for key in &delete {
                 T::of_mut(tables).remove(key);
@@ -101,6 +98,12 @@ impl Visit for Deletes<'_> {
         self.plan.deletes.push(Write { map: T::SPEC, entries, adopt: Box::new(adopt) });
         Ok(())
     }
+}
+
+fn joined<'a, T: Pod>(items: impl ExactSizeIterator<Item = &'a T>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(items.len() * size_of::<T>());
+    items.for_each(|item| bytes.extend_from_slice(bytes_of(item)));
+    bytes
 }
 
 fn is_config<T: Table>() -> bool {

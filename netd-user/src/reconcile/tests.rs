@@ -171,7 +171,9 @@ fn content(reconciler: &Reconciler<MemoryEffects>) -> (Observed, Vec<String>) {
     let mut lines = lines.lines;
     for (name, index) in &reconciler.effects.indexes {
         let index = format!("IfIndex({})", index.0);
-        lines.iter_mut().for_each(|line| *line = line.replace(&index, name));
+        for line in &mut lines {
+            *line = line.replace(&index, name);
+        }
     }
     lines.sort_unstable();
     (Observed { tables: Tables::default(), ..state }, lines)
