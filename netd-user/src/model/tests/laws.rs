@@ -236,18 +236,3 @@ fn the_dataplanes_limits_are_told() {
         "no free network slot: netd holds at most 4095 networks"
     );
 }
-
-#[test]
-#[ignore = "a measurement, which other work on the machine disturbs"]
-fn cost_of_a_create_among_ten_thousand() {
-    let world = crowded(10_000);
-    let rounds = 200;
-    let started = std::time::Instant::now();
-    for _ in 0..rounds {
-        let spec = Box::new(container("next", &["big"]));
-        world.model.apply(Command::CreateSandbox(spec), &world.now).unwrap();
-    }
-    let each = started.elapsed() / rounds;
-    println!("{each:?} for each");
-    assert!(each.as_millis() < 500, "a create walks the endpoints a few times, not their square");
-}
