@@ -89,7 +89,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(30),
-            verify_interval: Duration::from_secs(180),
+            verify_interval: Duration::from_mins(3),
             first_retry: Duration::from_secs(1),
         }
     }

@@ -96,8 +96,8 @@ struct Settled {
     log: LogControl,
     store: SqliteStore,
     listener: UnixListener,
-    _socket: BoundSocket,
-    _locks: [Lock; 2],
+    socket: BoundSocket,
+    locks: [Lock; 2],
 }
 
 /// Runs the daemon with the configuration of a file, or the default one, until it is told to stop.
@@ -153,8 +153,8 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
         log,
         store,
         listener,
-        _socket: socket,
-        _locks: locks,
+        socket,
+        locks,
     })
 }
 

@@ -70,8 +70,9 @@ fn build(raw: RawConfig) -> Checked<Config> {
 fn settings(raw: &RawConfig) -> Checked<Settings> {
     let bip = bridge_address("bip", raw.bip, true)?;
     let bip6 = bridge_address("bip6", raw.bip6, false)?;
-    let bridge_prefix = link_prefix("bridge-prefix", &raw.bridge_prefix, "br-", BRIDGE_SUFFIX)?;
-    let veth_prefix = link_prefix("veth-prefix", &raw.veth_prefix, "veth", VETH_SUFFIX)?;
+    let bridge_prefix =
+        link_prefix("bridge-prefix", raw.bridge_prefix.as_deref(), "br-", BRIDGE_SUFFIX)?;
+    let veth_prefix = link_prefix("veth-prefix", raw.veth_prefix.as_deref(), "veth", VETH_SUFFIX)?;
     Ok(Settings {
         default_address_pools: pools(raw.default_address_pools.as_ref())?,
         ula_prefix: unset_ula(),
@@ -220,7 +221,11 @@ fn dns(servers: Vec<IpAddr>, options: Vec<String>, search: Vec<String>) -> Check
     Ok(DnsDefaults { servers, options, search })
 }
 
-fn bridge_address(key: &'static str, given: Option<IpNetwork>, v4: bool) -> Checked<Option<IpNetwork>> {
+fn bridge_address(
+    key: &'static str,
+    given: Option<IpNetwork>,
+    v4: bool,
+) -> Checked<Option<IpNetwork>> {
     let Some(net) = given else { return Ok(None) };
     if net.is_ipv4() != v4 {
         return Err(Wrong(key, format!("{net} is of the other address family")));
@@ -316,11 +321,11 @@ fn network_opts(raw: &RawConfig) -> Checked<std::collections::BTreeMap<String, S
 
 fn link_prefix(
     key: &'static str,
-    given: &Option<String>,
+    given: Option<&str>,
     default: &str,
     suffix: usize,
 ) -> Checked<String> {
-    let prefix = link_name(key, given.as_deref().unwrap_or(default))?;
+    let prefix = link_name(key, given.unwrap_or(default))?;
     let most = INTERFACE_NAME_MAX - suffix;
     if prefix.len() > most {
         return Err(Wrong(key, format!("'{prefix}' is too long: at most {most} bytes")));

@@ -166,7 +166,7 @@ pub(crate) async fn bench() -> Bench {
 pub(crate) fn quick() -> Tuning {
     Tuning {
         deadline: Duration::from_secs(5),
-        verify_interval: Duration::from_secs(3600),
+        verify_interval: Duration::from_hours(1),
         first_retry: Duration::from_millis(10),
     }
 }
@@ -177,7 +177,7 @@ pub(crate) async fn bench_over(
     tuning: Tuning,
 ) -> Result<Bench, StartError> {
     let config = Config::parse("", Path::new("netd.toml")).expect("default configuration");
-    let (changes, changed) = watch::channel(0);
+    let (changes, host_changes) = watch::channel(0);
     let parts = Parts {
         kernel: kernel.clone(),
         store: store.clone(),
@@ -185,7 +185,7 @@ pub(crate) async fn bench_over(
         settings: config.base_settings().clone(),
         compile: config.compile_settings(),
         tuning,
-        changes: changed,
+        changes: host_changes,
     };
     let (worker, controller) = Worker::start(parts).await?;
     let (stop, stopped) = watch::channel(false);

@@ -10,7 +10,10 @@ use crate::model::{NetworkSpec, SandboxSpec, port};
 use crate::store::memory::MemoryStore;
 
 fn network(name: &str) -> Command {
-    Command::CreateNetwork(Box::new(NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() }))
+    Command::CreateNetwork(Box::new(NetworkSpec {
+        name: name.to_owned(),
+        ..NetworkSpec::default()
+    }))
 }
 
 fn sandbox(name: &str, ports: &[&str]) -> SandboxSpec {
@@ -117,7 +120,9 @@ async fn a_busy_port_is_refused_in_dockers_words() {
 async fn a_random_port_that_is_busy_is_drawn_again() {
     let bench = bench().await;
     let first = 32_769;
-    (first..first + 5).for_each(|port| bench.kernel.take_port(port, Taken::Busy));
+    for port in first..first + 5 {
+        bench.kernel.take_port(port, Taken::Busy);
+    }
     bench.controller.execute(create(sandbox("web", &["80"]))).await.expect("another port");
     let held: BTreeSet<u16> = bench.kernel.held().held_ports.iter().map(|p| p.port).collect();
     assert_eq!(held, BTreeSet::from([first + 5]));
@@ -126,7 +131,9 @@ async fn a_random_port_that_is_busy_is_drawn_again() {
 #[tokio::test]
 async fn a_random_port_is_drawn_ten_times_at_most() {
     let bench = bench().await;
-    (32_769..32_869).for_each(|port| bench.kernel.take_port(port, Taken::Busy));
+    for port in 32_769..32_869 {
+        bench.kernel.take_port(port, Taken::Busy);
+    }
     let before = bench.kernel.applies();
     let error = refused_without_trace(&bench, create(sandbox("web", &["80"]))).await;
     assert!(error.to_string().ends_with("address already in use"), "{error}");
@@ -189,7 +196,11 @@ async fn an_owner_gone_while_the_daemon_was_down_is_noticed_at_start() {
     let first = bench().await;
     let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("child");
     let owner = Some(process(i32::try_from(child.id()).expect("pid")));
-    first.controller.execute(create(SandboxSpec { owner, ..sandbox("web", &[]) })).await.expect("web");
+    first
+        .controller
+        .execute(create(SandboxSpec { owner, ..sandbox("web", &[]) }))
+        .await
+        .expect("web");
     first.stop.send(true).expect("running");
     first.task.await.expect("ended");
     child.kill().expect("kill");

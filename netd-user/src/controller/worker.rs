@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::effective::LeftOut;
 use super::owner::{Departed, Owners};
 use super::{
-    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN,
-    Request, Tuning, View, circumstances, ports,
-    told_to_stop, world,
+    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN, Request,
+    Tuning, View, circumstances, ports, told_to_stop, world,
 };
 use crate::compile::CompileSettings;
 use crate::facts::HostFacts;
@@ -26,7 +25,7 @@ const PORT_TRIES: usize = 10;
 /// Changes of the host come in bursts, our own among them.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Longest pause between tries of background work that fails.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
 /// What a controller is made of.
 #[derive(Debug)]
@@ -186,7 +185,8 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         let mut model = stored;
         for sandbox in world::orphans(&model) {
             tracing::info!(%sandbox, "the owner of a sandbox is gone, removing it");
-            model = self.granted(&model, Command::RemoveSandbox { sandbox: sandbox.to_string() })?;
+            model =
+                self.granted(&model, Command::RemoveSandbox { sandbox: sandbox.to_string() })?;
         }
         model = self.granted(&model, Command::EnsurePredefined)?;
         self.commit(&model).await?;

@@ -79,7 +79,7 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
 }
 
 async fn start(settled: Settled) -> Result<Services, DaemonError> {
-    let Settled { config, log, store, listener, _socket, _locks, .. } = settled;
+    let Settled { config, log, store, listener, socket, locks, .. } = settled;
     let metrics_listener = bind_metrics(&config).await?;
     let reconciler = Reconciler::start(reconciler_options(&config)).await?;
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
@@ -112,7 +112,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let until = stopped.clone();
     tasks.spawn(async move {
         serve(listener, router, Limits::default(), until).await;
-        drop((_socket, _locks));
+        drop((socket, locks));
     });
     if let Some(listener) = metrics_listener {
         let router = api::metrics_router(api);
@@ -130,8 +130,7 @@ fn api_state(
     telemetry: Arc<DataplaneTelemetry>,
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let defaults =
-        Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
+    let defaults = Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
     Api {
         controller,
         telemetry,

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::Router;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -53,7 +53,9 @@ pub struct Defaults {
 
 /// Changes the log filter; refuses with what is wrong with it.
 #[derive(Clone)]
-pub struct LogControl(Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>);
+pub struct LogControl(Arc<SetFilter>);
+
+type SetFilter = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 impl LogControl {
     /// By that function.
@@ -164,13 +166,11 @@ async fn answer(bounds: &Bounds, request: Request, next: Next) -> Response {
     let Ok(_permit) = bounds.permits.try_acquire() else {
         return unavailable("too many requests at once: try again shortly".to_owned());
     };
-    match tokio::time::timeout(bounds.deadline, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let seconds = bounds.deadline.as_secs();
-            unavailable(format!("the request took longer than {seconds} s: see `netd status`"))
-        }
-    }
+    let running = tokio::time::timeout(bounds.deadline, next.run(request));
+    running.await.unwrap_or_else(|_| {
+        let seconds = bounds.deadline.as_secs();
+        unavailable(format!("the request took longer than {seconds} s: see `netd status`"))
+    })
 }
 
 fn unavailable(message: String) -> Response {

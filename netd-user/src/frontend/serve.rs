@@ -23,7 +23,7 @@ const LINGER: Duration = Duration::from_secs(3);
 /// How long a client that finds no place may take to read so.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-    content-length: 60\r\nconnection: close\r\n\r\n\
+    content-length: 61\r\nconnection: close\r\n\r\n\
     {\"message\":\"too many connections at once: try again shortly\"}";
 
 /// Bounds of a server.

@@ -115,7 +115,7 @@ impl Sandboxes<'_> {
             pid: sandbox.owner.map_or(0, |owner| owner.pid),
             networks: self.networks(sandbox),
             ports: sandbox.publications.iter().map(|p| self.published(p)).collect(),
-            exposed: sandbox.expose.iter().map(exposed).collect(),
+            exposed: sandbox.expose.iter().copied().map(exposed).collect(),
         }
     }
 
@@ -223,8 +223,8 @@ fn pool_of(network: &Network, addr: Option<IpAddr>) -> Option<&Pool> {
     network.pools.iter().find(|pool| addr.is_some_and(|addr| pool.subnet.contains(addr)))
 }
 
-fn exposed((first, last, proto): &(u16, u16, Proto)) -> String {
-    let proto = proto_name(*proto);
+fn exposed((first, last, proto): (u16, u16, Proto)) -> String {
+    let proto = proto_name(proto);
     if first == last { format!("{first}/{proto}") } else { format!("{first}-{last}/{proto}") }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     responses((status = 200, body = String, content_type = "text/plain"),
         (status = "default", body = ErrorBody)))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
-    let text = blocking(&api, |telemetry| telemetry.metrics()).await?.map_err(internal)?;
+    let text = blocking(&api, <dyn Telemetry>::metrics).await?.map_err(internal)?;
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }
 

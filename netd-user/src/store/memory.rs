@@ -43,12 +43,12 @@ impl Store for MemoryStore {
     }
 
     fn commit(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.lock(|shared| match &shared.failing {
-            Some(reason) => Err(StoreError::Commit(reason.clone())),
-            None => {
-                shared.contents.apply(change);
-                Ok(())
+        self.lock(|shared| {
+            if let Some(reason) = &shared.failing {
+                return Err(StoreError::Commit(reason.clone()));
             }
+            shared.contents.apply(change);
+            Ok(())
         })
     }
 }
