@@ -17,7 +17,7 @@ fn container_reaches_the_world_masqueraded_as_the_host() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     for (target, host) in WORLD.into_iter().zip(world.uplink()) {
         let target = SocketAddr::new(target, 7000);
         let _tcp = tcp_echo_server(world.outside.netns(), target).unwrap();
@@ -36,7 +36,7 @@ fn large_transfers_to_the_world_arrive_whole() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     let payload: Vec<u8> = (0..4_000_000u32).map(|i| i.to_le_bytes()[0]).collect();
     for target in WORLD {
         let target = SocketAddr::new(target, 7000);
@@ -51,7 +51,7 @@ fn same_source_port_of_two_containers_and_the_host_works_at_once() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let (a, b) = (container(&daemon, "a", "app", &[]), container(&daemon, "b", "app", &[]));
+    let (a, b) = (container(&daemon, "c1", "app", &[]), container(&daemon, "c2", "app", &[]));
     for target in WORLD {
         let target = SocketAddr::new(target, 7000);
         let _udp = udp_echo_server(world.outside.netns(), target).unwrap();
@@ -85,7 +85,7 @@ fn masquerade_off_keeps_the_containers_address() {
     let options = ["-o", "com.docker.network.bridge.enable_ip_masquerade=false"];
     let subnets = ["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"];
     network(&daemon, "app", &[&options[..], &subnets].concat());
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     // The reply has no way back unless the outside routes to us, and the network is open to it.
     let capture = |target: IpAddr| {
         let target = SocketAddr::new(target, 7000);
@@ -105,7 +105,7 @@ fn chosen_source_addresses_are_used() {
     let daemon = world.daemon();
     world.host.ip(&["address", "add", "198.51.100.240/24", "dev", "eth0"]).unwrap();
     network(&daemon, "app", &["-o", "com.docker.network.host_ipv4=198.51.100.240"]);
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     let target = SocketAddr::new(WORLD[0], 7000);
     let _tcp = tcp_echo_server(world.outside.netns(), target).unwrap();
     let answer = Transport::Tcp.ask(&a.netns, target).unwrap();
@@ -117,13 +117,13 @@ fn change_of_the_uplinks_address_is_followed_without_restart() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     let target = SocketAddr::new(WORLD[0], 7000);
     let _tcp = tcp_echo_server(world.outside.netns(), target).unwrap();
     let old = world.host.v4();
     assert_eq!(Transport::Tcp.ask(&a.netns, target).unwrap().seen_as.ip(), IpAddr::V4(old));
-    world.host.ip(&["address", "add", "198.51.100.241/24", "dev", "eth0"]).unwrap();
     world.host.ip(&["address", "del", &format!("{old}/24"), "dev", "eth0"]).unwrap();
+    world.host.ip(&["address", "add", "198.51.100.241/24", "dev", "eth0"]).unwrap();
     world.host.ip(&["route", "replace", "default", "via", "198.51.100.1"]).unwrap();
     eventually("the new address", Duration::from_secs(10), || {
         let answer = Transport::Tcp.ask(&a.netns, target).ok();

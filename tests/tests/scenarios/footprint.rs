@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use netd_tests::daemon::Places;
 use netd_tests::{Daemon, Host};
 
 use super::{World, container, network};
@@ -130,7 +129,10 @@ fn two_daemons_on_one_machine_do_not_meet() {
 fn second_daemon_on_the_same_state_is_refused_in_one_sentence() {
     let world = World::new();
     let _daemon = world.daemon();
-    let refused = Daemon::start_at(&world.host, Places::of(&world.host), "");
-    let text = format!("{:#}", refused.err().expect("two daemons share one state"));
+    let file = world.host.directory().join("netd.toml");
+    let arguments = ["daemon", "--config", &file.to_string_lossy()];
+    let refused = world.host.exec(netd_tests::process::built("netd").unwrap(), &arguments).unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(text.contains("already") || text.contains("another"), "{text}");
 }

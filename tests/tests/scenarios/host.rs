@@ -31,7 +31,7 @@ fn containers_reach_services_of_the_host() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"]);
-    let a = container(&daemon, "a", "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
     let [v4, v6] = world.uplink();
     for address in [v4, v6, "10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()] {
         let target = SocketAddr::new(address, 7000);
@@ -116,12 +116,12 @@ fn namespace_of_another_runtime_is_filled_and_left_behind_on_removal() {
     let name = format!("{}-foreign", world.host.name());
     let foreign = netd_tests::Netns::create(&name).unwrap();
     let path = foreign.path().to_string_lossy().into_owned();
-    let a = container(&daemon, "a", "app", &["--netns", &path]);
-    let b = container(&daemon, "b", "app", &[]);
+    let a = container(&daemon, "c1", "app", &["--netns", &path]);
+    let b = container(&daemon, "c2", "app", &[]);
     for target in b.addresses("app").unwrap() {
         assert!(a.pings(target).unwrap());
     }
-    daemon.ok(&["sandbox", "rm", "a"]).unwrap();
+    daemon.ok(&["sandbox", "rm", "c1"]).unwrap();
     let links = foreign.run(|| netd_tests::process::run("ip", &["-br", "link"])).unwrap();
     assert_eq!(links.lines().count(), 1, "{links}");
     netd_tests::Netns::delete(&name).unwrap();

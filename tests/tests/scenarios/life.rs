@@ -76,8 +76,14 @@ fn creation_that_fails_at_any_step_leaves_nothing_behind() {
         let daemon = Daemon::start_failing(&world.host, step).unwrap();
         let said = daemon.cli(&create).unwrap();
         if said.code == Some(0) {
-            assert!(failed >= 5, "only {failed} steps can fail: the switch does not work");
-            return;
+            if failed > 0 {
+                assert!(failed >= 5, "only {failed} steps can fail: the switch does not work");
+                return;
+            }
+            // The effect that failed was one of the start's own, which tries again.
+            daemon.ok(&["sandbox", "rm", "web"]).unwrap();
+            daemon.stop().unwrap();
+            continue;
         }
         failed += 1;
         assert_eq!(said.code, Some(1), "step {step}: {said:?}");

@@ -183,8 +183,8 @@ fn random_ports_are_found_by_netd_port_and_differ() {
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
     let (a, b) = (
-        container(&daemon, "a", "app", &["-p", "7000"]),
-        container(&daemon, "b", "app", &["-p", "7000"]),
+        container(&daemon, "c1", "app", &["-p", "7000"]),
+        container(&daemon, "c2", "app", &["-p", "7000"]),
     );
     let _servers = (a.serve_all(7000).unwrap(), b.serve_all(7000).unwrap());
     let port = |name: &str| -> u16 {
@@ -192,9 +192,9 @@ fn random_ports_are_found_by_netd_port_and_differ() {
         let first = said.lines().next().unwrap();
         first.rsplit(':').next().unwrap().parse().unwrap()
     };
-    assert_ne!(port("a"), port("b"));
+    assert_ne!(port("c1"), port("c2"));
     for address in world.uplink() {
-        for name in ["a", "b"] {
+        for name in ["c1", "c2"] {
             let target = SocketAddr::new(address, port(name));
             assert!(is_reached(world.outside.netns(), target, Transport::Tcp), "{target}");
         }

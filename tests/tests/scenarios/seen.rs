@@ -31,17 +31,17 @@ fn counters_of_an_endpoint_move_with_its_traffic() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let (a, b) = (container(&daemon, "a", "app", &[]), container(&daemon, "b", "app", &[]));
+    let (a, b) = (container(&daemon, "c1", "app", &[]), container(&daemon, "c2", "app", &[]));
     let counter = |name: &str, key: &str| -> u64 {
         let now = netd_tests::Container::find(&daemon, name).unwrap();
         now.described()["Networks"]["app"]["Counters"][key].as_u64().unwrap()
     };
-    let before = (counter("a", "FromPackets"), counter("b", "ToPackets"));
+    let before = (counter("c1", "FromPackets"), counter("c2", "ToPackets"));
     for target in b.addresses("app").unwrap() {
         assert!(a.pings(target).unwrap());
     }
-    assert!(counter("a", "FromPackets") >= before.0 + 2);
-    assert!(counter("b", "ToPackets") >= before.1 + 2);
+    assert!(counter("c1", "FromPackets") >= before.0 + 2);
+    assert!(counter("c2", "ToPackets") >= before.1 + 2);
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn metrics_are_clean_and_tell_of_traffic_drops_and_published_ports() {
     let daemon = world.daemon();
     network(&daemon, "one", &[]);
     network(&daemon, "two", &[]);
-    let a = container(&daemon, "a", "one", &["-p", "8080:7000"]);
-    let b = container(&daemon, "b", "two", &[]);
+    let a = container(&daemon, "c1", "one", &["-p", "8080:7000"]);
+    let b = container(&daemon, "c2", "two", &[]);
     let _servers = a.serve_all(7000).unwrap();
     for address in world.uplink() {
         Transport::Tcp.ask(world.outside.netns(), SocketAddr::new(address, 8080)).unwrap();
@@ -83,8 +83,8 @@ fn monitor_shows_a_drop_with_its_reason_and_addresses() {
     let daemon = world.daemon();
     network(&daemon, "one", &[]);
     network(&daemon, "two", &[]);
-    let a = container(&daemon, "a", "one", &[]);
-    let b = container(&daemon, "b", "two", &[]);
+    let a = container(&daemon, "c1", "one", &[]);
+    let b = container(&daemon, "c2", "two", &[]);
     let log = world.host.directory().join("monitor.log");
     let netd = netd_tests::process::built("netd").unwrap();
     let socket = daemon.places().socket();
@@ -100,7 +100,7 @@ fn monitor_shows_a_drop_with_its_reason_and_addresses() {
     monitor.kill().unwrap();
     monitor.wait().unwrap();
     let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
-    assert_eq!(seen["Sandbox"], "a");
+    assert_eq!(seen["Sandbox"], "c1");
     assert_eq!(seen["Network"], "one");
     assert_eq!(seen["Dst"], target.to_string());
     assert_eq!(seen["Hook"], "from_container");
