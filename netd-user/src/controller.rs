@@ -5,6 +5,7 @@
 //! the view, never only in the log.
 
 mod circumstances;
+mod due;
 mod effective;
 mod owner;
 mod ports;

@@ -230,6 +230,13 @@ fn bridge_address(
     if net.is_ipv4() != v4 {
         return Err(Wrong(key, format!("{net} is of the other address family")));
     }
+    if net.prefix() > host_prefix(net) {
+        let remedy = "add its prefix length, such as";
+        return Err(Wrong(
+            key,
+            format!("{net} holds no container: {remedy} {}/{}", net.ip(), if v4 { 24 } else { 64 }),
+        ));
+    }
     if is_network_form(net) && net.prefix() < host_prefix(net) {
         let remedy = "write the bridge's own address with its prefix length, such as";
         let own = next_address(net.network());

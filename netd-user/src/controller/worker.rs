@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::due::{Due, at};
 use super::effective::LeftOut;
 use super::owner::{Departed, Owners};
 use super::{
@@ -22,10 +22,6 @@ use crate::store::{Change, Memory, Store, StoreError};
 
 /// How often a random port found busy is drawn anew, as Docker does.
 const PORT_TRIES: usize = 10;
-/// Changes of the host come in bursts, our own among them.
-const SETTLE: Duration = Duration::from_millis(200);
-/// Longest pause between tries of background work that fails.
-const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
 /// What a controller is made of.
 #[derive(Debug)]
@@ -95,15 +91,6 @@ struct State {
     dirty: bool,
 }
 
-/// When background work comes next.
-#[derive(Debug)]
-struct Due {
-    verify: Instant,
-    settle: Option<Instant>,
-    retry: Option<Instant>,
-    pause: Duration,
-}
-
 /// How deep a look a reconciliation takes.
 #[derive(Clone, Copy, Debug)]
 enum Depth {
@@ -163,7 +150,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     /// Serves until told to stop or until nobody can ask any more. What the kernel holds stays.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            let due = self.due.clone_times();
+            let due = self.due.clone();
             tokio::select! {
                 biased;
                 () = told_to_stop(&mut stop) => break,
@@ -366,7 +353,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     }
 
     async fn verify(&mut self) {
-        self.due.verify = Instant::now() + self.tuning.verify_interval;
+        self.due.verified(&self.tuning);
         self.converge(Depth::Everything).await;
     }
 
@@ -404,49 +391,5 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             failures: state.left_out.failures(&state.model),
             problems: state.problem.iter().cloned().collect(),
         }));
-    }
-}
-
-/// The instants of `Due`, so that a wait does not hold the worker.
-struct Times {
-    verify: Instant,
-    settle: Option<Instant>,
-    retry: Option<Instant>,
-}
-
-impl Due {
-    fn new(tuning: &Tuning) -> Self {
-        Self {
-            verify: Instant::now() + tuning.verify_interval,
-            settle: None,
-            retry: None,
-            pause: tuning.first_retry,
-        }
-    }
-
-    fn clone_times(&self) -> Times {
-        Times { verify: self.verify, settle: self.settle, retry: self.retry }
-    }
-
-    fn settle(&mut self) {
-        self.settle.get_or_insert_with(|| Instant::now() + SETTLE);
-    }
-
-    fn try_again(&mut self) {
-        self.retry = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_RETRY);
-    }
-
-    fn calm(&mut self, tuning: &Tuning) {
-        self.retry = None;
-        self.pause = tuning.first_retry;
-    }
-}
-
-/// At that instant, or never.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
