@@ -18,6 +18,7 @@ use netd_common::map::endpoint::EndpointValue;
 use netd_common::map::network::NetworkValue;
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Be16, EndpointIndex, Hook, Ipv4, MacAddr, NetworkIndex};
+use netd_user::dataplane::object::DATAPLANE_OBJECT;
 use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, VethLink};
 use netd_user::facts::HostFacts;
 use netd_user::link::host::{HostLinks, owner_tag};
@@ -149,7 +150,7 @@ fn facts_follow_addresses_routes_and_links() {
         let mut links = host.links().await;
         let mut changes = watch::watch(owner_tag(host.dir())).unwrap();
         assert!(links.facts().await.unwrap().uplinks.is_empty());
-        host.uplink();
+        Host::uplink();
         tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
         let facts = links.facts().await.unwrap();
         let uplink = &facts.uplinks[0];
@@ -188,7 +189,7 @@ fn reserved_ports_are_given_back() {
 #[test]
 fn everything_is_made_pinned_reopened_and_removed() {
     on_host(|host| async move {
-        host.uplink();
+        Host::uplink();
         let world = host.world(3);
         let mut first = host.reconciler().await;
         let made = first.apply(&world).await.unwrap();
@@ -219,7 +220,7 @@ fn everything_is_made_pinned_reopened_and_removed() {
 #[test]
 fn a_busy_port_fails_the_apply_and_leaves_nothing() {
     on_host(|host| async move {
-        host.uplink();
+        Host::uplink();
         let taken = TcpListener::bind("0.0.0.0:4002").unwrap();
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(1)).await.unwrap();
@@ -238,7 +239,7 @@ fn a_busy_port_fails_the_apply_and_leaves_nothing() {
 #[test]
 fn links_deleted_behind_our_back_come_back() {
     on_host(|host| async move {
-        host.uplink();
+        Host::uplink();
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(2)).await.unwrap();
         ip("link del veth1");
@@ -253,7 +254,7 @@ fn links_deleted_behind_our_back_come_back() {
 #[test]
 fn fifty_thousand_published_ports_cost_milliseconds() {
     on_host(|host| async move {
-        host.uplink();
+        Host::uplink();
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(1)).await.unwrap();
         let world = host.world(1);
@@ -284,7 +285,7 @@ fn fifty_thousand_published_ports_cost_milliseconds() {
 #[test]
 fn socket_hooks_live_in_their_cgroup_across_a_restart() {
     on_host(|mut host| async move {
-        host.uplink();
+        Host::uplink();
         host.cgroup = Some(Cgroup::create("netd-kernel-test"));
         let first = host.reconciler().await;
         let hooks = |pins: Vec<String>| pins.iter().filter(|p| p.starts_with("cgroup-")).count();
@@ -318,7 +319,7 @@ fn programs_are_loaded_and_counted() {
 #[test]
 fn a_thousand_endpoints_do_not_slow_the_next_one() {
     on_host(|host| async move {
-        host.uplink();
+        Host::uplink();
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(1000)).await.unwrap();
         let mut took = Vec::new();
@@ -417,7 +418,7 @@ impl Host {
     }
 
     /// A way out on both families.
-    fn uplink(&self) {
+    fn uplink() {
         ip("link add up0 type veth peer name up0peer");
         ip("link set up0peer up");
         ip("address add 192.0.2.2/24 dev up0");
@@ -432,7 +433,7 @@ impl Host {
             bpffs_dir: self.dir().join("bpf"),
             state_dir: self.dir().to_owned(),
             cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.0.clone()),
-            object: object().into(),
+            object: DATAPLANE_OBJECT.into(),
             capacities: BTreeMap::from([("flows_v4".to_owned(), 4096)]),
             snat_ports: (49152, 65535),
             resolv_conf: self.dir().join("resolv.conf"),
@@ -558,9 +559,4 @@ fn links_here() -> Vec<String> {
 fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {output:?}");
-}
-
-fn object() -> Vec<u8> {
-    let path = std::env::var("NETD_DATAPLANE_OBJECT").expect("the path of the kernel object");
-    fs::read(path).unwrap()
 }

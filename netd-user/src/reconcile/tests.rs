@@ -75,8 +75,8 @@ async fn an_endpoint_is_made_in_the_stated_order() {
     let mut reconciler = applied(&vec![(1, vec![])]).await;
     reconciler.effects.log.clear();
     reconciler.apply(&compiler(&vec![(1, vec![4])])).await.unwrap();
-    let expected = "hold 4004, create namespace /run/netns/4, create link veth4, put endpoints 1, \
-                    put addresses_v4 1, put stations 1, put members 1, put networks 1, \
+    let expected = "hold 4004, create namespace /run/netns/4, create link veth4, put networks 1, \
+                    put endpoints 1, put addresses_v4 1, put stations 1, put members 1, \
                     attach from_container to veth4, attach to_container to veth4, raise link veth4, \
                     put published_v4 1, put config 1";
     assert_eq!(reconciler.effects.log.join(", "), expected);
