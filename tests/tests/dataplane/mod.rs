@@ -49,3 +49,61 @@ pub fn verify<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Program {
     }
     program
 }
+
+/// Tables of one small host, written as the controller would.
+#[allow(dead_code, reason = "not every test needs all tables")]
+pub mod tables {
+    use aya::maps::{Array, HashMap, LpmTrie, Map, PerCpuArray, PerCpuHashMap};
+    use aya::{Ebpf, Pod};
+
+    fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Map {
+        ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"))
+    }
+
+    /// Writes a hash entry.
+    pub fn put<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str, key: K, value: V) {
+        let mut table = HashMap::<_, K, V>::try_from(map(ebpf, name)).expect("a hash");
+        table.insert(key, value, 0).expect("room in the table");
+    }
+
+    /// Reads a hash entry.
+    pub fn get<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str, key: &K) -> Option<V> {
+        let table = HashMap::<_, K, V>::try_from(map(ebpf, name)).expect("a hash");
+        table.get(key, 0).ok()
+    }
+
+    /// All keys and values.
+    pub fn all<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Vec<(K, V)> {
+        let table = HashMap::<_, K, V>::try_from(map(ebpf, name)).expect("a hash");
+        table.iter().map(|entry| entry.expect("a readable entry")).collect()
+    }
+
+    /// Writes an array slot.
+    pub fn set<V: Pod>(ebpf: &mut Ebpf, name: &str, slot: u32, value: V) {
+        let mut table = Array::<_, V>::try_from(map(ebpf, name)).expect("an array");
+        table.set(slot, value, 0).expect("a slot");
+    }
+
+    /// Writes a prefix.
+    pub fn prefix<A: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str, len: u32, addr: A, value: V) {
+        let mut table = LpmTrie::<_, A, V>::try_from(map(ebpf, name)).expect("a trie");
+        let key = aya::maps::lpm_trie::Key::new(len, addr);
+        table.insert(&key, value, 0).expect("room in the trie");
+    }
+
+    /// A per-CPU array slot of every CPU.
+    pub fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str, slot: u32) -> Vec<V> {
+        let table = PerCpuArray::<_, V>::try_from(map(ebpf, name)).expect("a per-CPU array");
+        table.get(&slot, 0).expect("a slot").to_vec()
+    }
+
+    /// All keys of a per-CPU hash, with the values of every CPU.
+    pub fn all_per_cpu<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) -> Vec<(K, Vec<V>)> {
+        let table = PerCpuHashMap::<_, K, V>::try_from(map(ebpf, name)).expect("a per-CPU hash");
+        table
+            .iter()
+            .map(|entry| entry.expect("a readable entry"))
+            .map(|(key, values)| (key, values.to_vec()))
+            .collect()
+    }
+}

@@ -1,0 +1,455 @@
+//! Real packets through the attached programs, without a controller: a host in a network namespace
+//! of its own, two containers and an outside. Needs root.
+
+mod dataplane;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::programs::{Program, TcAttachType};
+use dataplane::tables;
+use netd_common::map::config::Config;
+use netd_common::map::counter::{DropKey, EndpointCounters, TrafficCounter};
+use netd_common::map::endpoint::*;
+use netd_common::map::network::*;
+use netd_common::map::published::*;
+use netd_common::*;
+use nix::sched::{CloneFlags, setns, unshare};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+fn ip(args: &str) {
+    let status = Command::new("ip").args(args.split_whitespace()).status();
+    assert!(status.expect("ip runs").success(), "ip {args}");
+}
+
+/// Names of namespaces that vanish with the test.
+struct Namespaces(Vec<String>);
+
+impl Namespaces {
+    fn add(&mut self, role: &str) -> String {
+        let name = format!("netdlive-{}-{role}", std::process::id());
+        ip(&format!("netns add {name}"));
+        self.0.push(name.clone());
+        name
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            let _gone = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// Runs in another namespace, on a thread of its own.
+fn within<R: Send>(netns: &str, work: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let file = std::fs::File::open(format!("/run/netns/{netns}")).expect("a namespace");
+                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entry");
+                work()
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn link(name: &str) -> (IfIndex, MacAddr) {
+    let read = |file: &str| {
+        // sysfs shows the namespace of its mount: ask the kernel by netlink through ip instead.
+        let out = Command::new("ip").args(["-o", "link", "show", name]).output().expect("ip runs");
+        let text = String::from_utf8(out.stdout).expect("text");
+        match file {
+            "ifindex" => text.split(':').next().expect("an index").trim().to_owned(),
+            _ => text.split("link/ether ").nth(1).expect("a MAC")[..17].to_owned(),
+        }
+    };
+    let mac: Vec<u8> =
+        read("address").split(':').map(|part| u8::from_str_radix(part, 16).expect("hex")).collect();
+    (IfIndex(read("ifindex").parse().expect("a number")), MacAddr(mac.try_into().expect("6")))
+}
+
+fn mac_in(netns: &str, name: &str) -> MacAddr {
+    within(netns, || link(name).1)
+}
+
+fn v4(text: &str) -> Ipv4 {
+    Ipv4::from(text.parse::<std::net::Ipv4Addr>().expect("an address"))
+}
+
+fn v6(text: &str) -> Ipv6 {
+    Ipv6::from(text.parse::<std::net::Ipv6Addr>().expect("an address"))
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str, device: &str, at: TcAttachType) {
+    let Some(Program::SchedClassifier(program)) = ebpf.program_mut(name) else {
+        panic!("{name} is no classifier");
+    };
+    program.attach(device, at).expect("attached");
+}
+
+const NET: NetworkIndex = NetworkIndex(1);
+
+struct Scene {
+    ebpf: Ebpf,
+    containers: [String; 2],
+    outside: String,
+    _namespaces: Namespaces,
+}
+
+fn scene() -> Scene {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own");
+    let mut namespaces = Namespaces(Vec::new());
+    let containers = [namespaces.add("a"), namespaces.add("b")];
+    let outside = namespaces.add("o");
+    ip("link set lo up");
+    ip("link add gw0 type bridge");
+    std::fs::write("/proc/sys/net/ipv6/conf/gw0/accept_dad", "0").expect("sysctl");
+    ip("addr add 172.30.0.1/24 dev gw0");
+    ip("addr add fd00:30::1/64 dev gw0 nodad");
+    ip("link set gw0 up");
+    for family in ["ipv4", "ipv6"] {
+        std::fs::write(format!("/proc/sys/net/{family}/conf/gw0/forwarding"), "1").expect("sysctl");
+    }
+    for (i, netns) in containers.iter().enumerate() {
+        ip(&format!("link add hv{i} type veth peer name eth0 netns {netns}"));
+        ip(&format!("link set hv{i} addrgenmode none up"));
+        host_in(netns, &format!("172.30.0.{}/24", i + 2), &format!("fd00:30::{}/64", i + 2));
+        ip(&format!("-n {netns} route add default via 172.30.0.1"));
+        ip(&format!("-n {netns} -6 route add default via fd00:30::1"));
+    }
+    ip(&format!("link add up0 type veth peer name eth0 netns {outside}"));
+    ip("addr add 198.51.100.1/24 dev up0");
+    ip("addr add 2001:db8:1::1/64 dev up0 nodad");
+    ip("link set up0 up");
+    host_in(&outside, "198.51.100.2/24", "2001:db8:1::2/64");
+    let mut ebpf = dataplane::load();
+    fill(&mut ebpf, &containers);
+    for name in ["from_container", "to_container", "from_host", "from_netdev", "to_netdev"] {
+        dataplane::verify(&mut ebpf, name);
+    }
+    for i in 0..2 {
+        attach(&mut ebpf, "from_container", &format!("hv{i}"), TcAttachType::Ingress);
+        attach(&mut ebpf, "to_container", &format!("hv{i}"), TcAttachType::Egress);
+    }
+    attach(&mut ebpf, "from_host", "gw0", TcAttachType::Egress);
+    attach(&mut ebpf, "from_netdev", "up0", TcAttachType::Ingress);
+    attach(&mut ebpf, "to_netdev", "up0", TcAttachType::Egress);
+    Scene { ebpf, containers, outside, _namespaces: namespaces }
+}
+
+fn host_in(netns: &str, v4: &str, v6: &str) {
+    ip(&format!("-n {netns} link set lo up"));
+    ip(&format!("-n {netns} addr add {v4} dev eth0"));
+    ip(&format!("-n {netns} addr add {v6} dev eth0 nodad"));
+    ip(&format!("-n {netns} link set eth0 up"));
+}
+
+fn fill(ebpf: &mut Ebpf, containers: &[String; 2]) {
+    let (gateway, gateway_mac) = link("gw0");
+    let (uplink, uplink_mac) = link("up0");
+    tables::set(
+        ebpf,
+        "config",
+        0,
+        Config {
+            generation: 1,
+            snat_first: 49_152,
+            snat_last: 65_535,
+            hairpin_v4: v4("169.254.1.1"),
+            hairpin_v6: v6("fd00:ffff::1"),
+            tcp_syn_s: 30,
+            tcp_established_s: 7_440,
+            tcp_fin_s: 30,
+            tcp_rst_s: 10,
+            udp_s: 30,
+            udp_assured_s: 180,
+            icmp_s: 10,
+            other_s: 600,
+            event_rate: 100,
+            replication_limit: 64,
+            ..Config::ZERO
+        },
+    );
+    tables::set(
+        ebpf,
+        "networks",
+        NET.0,
+        NetworkValue {
+            flags: MASQUERADE_V4 | MASQUERADE_V6,
+            gateway,
+            member_count: 2,
+            mtu: 1_500,
+            gateway_mac,
+            ..NetworkValue::default()
+        },
+    );
+    tables::put(ebpf, "gateways", gateway, NET.0);
+    for (addr, ifindex, network) in
+        [("172.30.0.1", gateway, NET), ("198.51.100.1", uplink, NetworkIndex::HOST)]
+    {
+        tables::put(ebpf, "host_addrs_v4", v4(addr), HostAddressValue { ifindex, network });
+    }
+    for (addr, ifindex, network) in
+        [("fd00:30::1", gateway, NET), ("2001:db8:1::1", uplink, NetworkIndex::HOST)]
+    {
+        tables::put(ebpf, "host_addrs_v6", v6(addr), HostAddressValue { ifindex, network });
+    }
+    tables::prefix(ebpf, "subnets_v4", 24, v4("172.30.0.0"), SubnetValue { network: NET });
+    tables::prefix(ebpf, "subnets_v6", 64, v6("fd00:30::"), SubnetValue { network: NET });
+    tables::put(
+        ebpf,
+        "uplinks",
+        uplink,
+        UplinkValue {
+            v4: v4("198.51.100.1"),
+            v6: v6("2001:db8:1::1"),
+            mtu: 1_500,
+            mac: uplink_mac,
+            flags: UPLINK_HAS_MAC,
+        },
+    );
+    let holder = |endpoint, ifindex, mac, flags| AddressValue { endpoint, ifindex, mac, flags };
+    let is_gateway = holder(EndpointIndex::NONE, gateway, gateway_mac, ADDRESS_IS_GATEWAY);
+    tables::put(
+        ebpf,
+        "addresses_v4",
+        AddressKey { network: NET, addr: v4("172.30.0.1") },
+        is_gateway,
+    );
+    tables::put(
+        ebpf,
+        "addresses_v6",
+        AddressKey { network: NET, addr: v6("fd00:30::1") },
+        is_gateway,
+    );
+    for (i, netns) in containers.iter().enumerate() {
+        let index = EndpointIndex(i as u32 + 1);
+        let (veth, _) = link(&format!("hv{i}"));
+        let mac = mac_in(netns, "eth0");
+        let (a4, a6) = (v4(&format!("172.30.0.{}", i + 2)), v6(&format!("fd00:30::{}", i + 2)));
+        tables::put(
+            ebpf,
+            "endpoints",
+            veth,
+            EndpointValue {
+                index,
+                network: NET,
+                flags: CHECK_MAC | CHECK_ADDRESS,
+                v4: a4,
+                v6: a6,
+                mac,
+                gateway_mac,
+            },
+        );
+        tables::put(
+            ebpf,
+            "stations",
+            StationKey { network: NET, mac, pad: 0 },
+            StationValue { endpoint: index, ifindex: veth },
+        );
+        tables::put(ebpf, "members", MemberKey { network: NET, slot: i as u32 }, veth);
+        tables::put(
+            ebpf,
+            "addresses_v4",
+            AddressKey { network: NET, addr: a4 },
+            holder(index, veth, mac, 0),
+        );
+        tables::put(
+            ebpf,
+            "addresses_v6",
+            AddressKey { network: NET, addr: a6 },
+            holder(index, veth, mac, 0),
+        );
+        if i == 1 {
+            for proto in [6, 17] {
+                let port = Be16::new(8_080);
+                tables::put(
+                    ebpf,
+                    "published_v4",
+                    PublishedKey { addr: Ipv4(0), port, proto, pad: 0 },
+                    PublishedValue {
+                        target: a4,
+                        network: NET,
+                        endpoint: index,
+                        ifindex: veth,
+                        slot: 0,
+                        mac,
+                        port: Be16::new(80),
+                    },
+                );
+                tables::put(
+                    ebpf,
+                    "published_v6",
+                    PublishedKey { addr: Ipv6([0; 4]), port, proto, pad: 0 },
+                    PublishedValue {
+                        target: a6,
+                        network: NET,
+                        endpoint: index,
+                        ifindex: veth,
+                        slot: 0,
+                        mac,
+                        port: Be16::new(80),
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// A TCP exchange; the address that the server saw.
+fn tcp(server: &str, listen: &str, client: &str, connect: &str) -> IpAddr {
+    let listener = within(server, || TcpListener::bind(listen).expect("a listener"));
+    let serve = std::thread::spawn(move || {
+        let (mut stream, peer) = listener.accept().expect("a client");
+        let mut byte = vec![0; 1 << 16];
+        let mut got = 0;
+        while got < 1 << 20 {
+            got += stream.read(&mut byte).expect("data");
+        }
+        stream.write_all(b"pong").expect("answered");
+        peer.ip()
+    });
+    within(client, || {
+        let addr: SocketAddr = connect.parse().expect("an address");
+        let mut stream =
+            TcpStream::connect_timeout(&addr, TIMEOUT).unwrap_or_else(|e| panic!("{connect}: {e}"));
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        stream.write_all(&vec![7; 1 << 20]).expect("sent");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"pong");
+    });
+    serve.join().expect("served")
+}
+
+/// A UDP exchange; the address that the server saw.
+fn udp(server: &str, listen: &str, client: &str, connect: &str) -> IpAddr {
+    let socket = within(server, || UdpSocket::bind(listen).expect("a socket"));
+    socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let local = if connect.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let asker = within(client, || UdpSocket::bind(local).expect("a socket"));
+    asker.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    let mut from = None;
+    for _ in 0..3 {
+        asker.send_to(b"ping", connect).expect("sent");
+        let mut data = [0; 4];
+        let (_, peer) = socket.recv_from(&mut data).unwrap_or_else(|e| panic!("{connect}: {e}"));
+        socket.send_to(b"pong", peer).expect("answered");
+        let (_, answered) =
+            asker.recv_from(&mut data).unwrap_or_else(|e| panic!("{connect}: answer: {e}"));
+        assert_eq!(answered.to_string(), connect);
+        from = Some(peer.ip());
+    }
+    from.expect("three rounds")
+}
+
+fn ping(netns: &str, addr: &str) {
+    let out = Command::new("ip")
+        .args(["netns", "exec", netns, "ping", "-c", "2", "-i", "0.2", "-W", "2", addr])
+        .output()
+        .expect("ping runs");
+    assert!(out.status.success(), "ping {addr}: {}", String::from_utf8_lossy(&out.stdout));
+}
+
+#[test]
+fn real_traffic_takes_every_path() {
+    let mut scene = scene();
+    let [a, b] = scene.containers.clone();
+    let o = scene.outside.clone();
+    let outcome = std::panic::catch_unwind(|| {
+        for addr in [
+            "172.30.0.3",
+            "fd00:30::3",
+            "172.30.0.1",
+            "fd00:30::1",
+            "198.51.100.1",
+            "2001:db8:1::1",
+            "198.51.100.2",
+            "2001:db8:1::2",
+        ] {
+            println!("ping {addr}");
+            ping(&a, addr);
+        }
+        for exchange in [tcp, udp] {
+            println!("neighbours");
+            assert_eq!(
+                exchange(&b, "172.30.0.3:81", &a, "172.30.0.3:81").to_string(),
+                "172.30.0.2"
+            );
+            assert_eq!(
+                exchange(&b, "[fd00:30::3]:81", &a, "[fd00:30::3]:81").to_string(),
+                "fd00:30::2"
+            );
+            println!("published, from outside");
+            assert_eq!(
+                exchange(&b, "0.0.0.0:80", &o, "198.51.100.1:8080").to_string(),
+                "198.51.100.2"
+            );
+            assert_eq!(
+                exchange(&b, "[::]:80", &o, "[2001:db8:1::1]:8080").to_string(),
+                "2001:db8:1::2"
+            );
+            println!("masqueraded");
+            assert_eq!(
+                exchange(&o, "0.0.0.0:99", &a, "198.51.100.2:99").to_string(),
+                "198.51.100.1"
+            );
+            assert_eq!(
+                exchange(&o, "[::]:99", &a, "[2001:db8:1::2]:99").to_string(),
+                "2001:db8:1::1"
+            );
+            println!("published, from a neighbour");
+            assert_eq!(
+                exchange(&b, "0.0.0.0:80", &a, "198.51.100.1:8080").to_string(),
+                "172.30.0.2"
+            );
+            assert_eq!(
+                exchange(&b, "[::]:80", &a, "[2001:db8:1::1]:8080").to_string(),
+                "fd00:30::2"
+            );
+            println!("published, from itself");
+            assert_eq!(
+                exchange(&b, "0.0.0.0:80", &b, "172.30.0.1:8080").to_string(),
+                "169.254.1.1"
+            );
+            assert_eq!(
+                exchange(&b, "[::]:80", &b, "[fd00:30::1]:8080").to_string(),
+                "fd00:ffff::1"
+            );
+        }
+    });
+    let drops = tables::all_per_cpu::<DropKey, TrafficCounter>(&mut scene.ebpf, "drops");
+    let named: Vec<_> = drops
+        .iter()
+        .map(|(key, counts)| {
+            let reason = DropReason::from_number(key.reason as u8).map(DropReason::name);
+            let hook = Hook::from_number(key.hook as u8).map(Hook::name);
+            (reason, hook, key.endpoint.0, counts.iter().map(|c| c.packets).sum::<u64>())
+        })
+        .collect();
+    println!("drops {named:?}");
+    for index in 1..3 {
+        println!(
+            "{index}: {:?}",
+            tables::per_cpu::<EndpointCounters>(&mut scene.ebpf, "counters", index)
+        );
+    }
+    println!(
+        "stats {:?}",
+        (0..5)
+            .map(|i| tables::per_cpu::<u64>(&mut scene.ebpf, "flow_stats", i).iter().sum::<u64>())
+            .collect::<Vec<_>>()
+    );
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+    assert!(named.is_empty(), "nothing was dropped");
+}
