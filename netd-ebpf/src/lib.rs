@@ -24,5 +24,10 @@ pub mod policy;
 pub mod service;
 pub mod socket;
 pub mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verdict;
 pub mod work;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! The packet path without a kernel: the truth table, packet lives, and properties.
+
+mod life;
+mod neighbor;
+mod property;
+mod scene;
+mod truth;
