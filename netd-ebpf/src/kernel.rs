@@ -170,10 +170,24 @@ fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict)
     }
 }
 
-/// Whether a container's packet was accepted.
+/// Whether a packet was accepted, rather than dropped or left to a later stage.
 #[inline(always)]
 const fn is_taken(decision: Decision) -> bool {
-    !matches!(decision, Decision::Drop(_) | Decision::CatchUp(_) | Decision::Begin(_))
+    match decision {
+        Decision::Untouched
+        | Decision::Accept
+        | Decision::Deliver(..)
+        | Decision::ToVeth(_)
+        | Decision::HostStack(_)
+        | Decision::Uplink(..)
+        | Decision::Answer
+        | Decision::Replicate(_) => true,
+        Decision::CatchUp(_)
+        | Decision::Begin(_)
+        | Decision::Open(_)
+        | Decision::Carry(_)
+        | Decision::Drop(_) => false,
+    }
 }
 
 #[inline(never)]

@@ -170,7 +170,7 @@ impl Pool {
         let usable = choice != PortChoice::Masquerade
             || !is_port_free_to_change::<F>(key.proto)
             || self.holds(own)
-            || FIRST_UNPRIVILEGED <= own && own < FIRST_EPHEMERAL;
+            || (FIRST_UNPRIVILEGED..FIRST_EPHEMERAL).contains(&own);
         if usable { key.sport } else { self.candidate(0) }
     }
 

@@ -116,13 +116,16 @@ impl PacketBuf for Frame {
     }
 }
 
+/// Whether two addresses share the prefix, an address in it, and whose it is.
+pub type Subnet<A> = (fn(A, A) -> bool, A, NetworkIndex);
+
 /// The tables of one family.
 #[derive(Clone, Debug)]
 pub struct FakeFamily<A> {
     /// `addresses_*`.
     pub addresses: BTreeMap<AddressKey<A>, AddressValue>,
     /// `subnets_*`: whether an address is in the prefix of a network.
-    pub subnets: Vec<(fn(A, A) -> bool, A, NetworkIndex)>,
+    pub subnets: Vec<Subnet<A>>,
     /// `host_addrs_*`.
     pub host_addresses: BTreeMap<A, HostAddressValue>,
     /// `published_*`.
@@ -264,7 +267,7 @@ macro_rules! family_tables {
 
             fn subnet(&self, addr: $addr) -> Option<NetworkIndex> {
                 self.operation();
-                let holds = |(holds, prefix, _): &&(fn($addr, $addr) -> bool, $addr, NetworkIndex)| holds(*prefix, addr);
+                let holds = |(holds, prefix, _): &&Subnet<$addr>| holds(*prefix, addr);
                 self.$field.subnets.iter().find(holds).map(|subnet| subnet.2)
             }
 

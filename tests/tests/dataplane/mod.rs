@@ -106,4 +106,22 @@ pub mod tables {
             .map(|(key, values)| (key, values.to_vec()))
             .collect()
     }
+
+    /// Zeroes a per-CPU array slot on every CPU.
+    pub fn clear_per_cpu<V: Pod + Default + Clone>(ebpf: &mut Ebpf, name: &str, slot: u32) {
+        let mut table = PerCpuArray::<_, V>::try_from(map(ebpf, name)).expect("a per-CPU array");
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        let zero = aya::maps::PerCpuValues::try_from(vec![V::default(); cpus]).expect("one a CPU");
+        table.set(slot, zero, 0).expect("a slot");
+    }
+
+    /// The events of the monitor's ring buffer.
+    pub fn events(ebpf: &mut Ebpf) -> Vec<netd_common::verdict::Event> {
+        let mut ring = aya::maps::RingBuf::try_from(map(ebpf, "events")).expect("a ring buffer");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.push(bytemuck::pod_read_unaligned(&item));
+        }
+        events
+    }
 }
