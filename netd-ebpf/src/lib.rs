@@ -13,6 +13,7 @@
 pub mod conntrack;
 pub mod forward;
 pub mod fragment;
+pub mod icmp;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod nat;

@@ -235,7 +235,10 @@ fn rewrite<F: Stack, B: PacketBuf>(
 
 /// One hop less; the change of the header's sum. Time to live and protocol share a word.
 #[inline(always)]
-fn age<F: Stack, B: PacketBuf>(buf: &mut B, packet: &Packet<F::Addr>) -> Result<u64, Refused> {
+pub(crate) fn age<F: Stack, B: PacketBuf>(
+    buf: &mut B,
+    packet: &Packet<F::Addr>,
+) -> Result<u64, Refused> {
     let ttl = packet.ttl.wrapping_sub(1);
     buf.store(ETHERNET_LEN + F::Header::TTL, &ttl)?;
     Ok(csum::change(

@@ -351,6 +351,19 @@ fn udp(server: &str, listen: &str, client: &str, connect: &str) -> IpAddr {
     from.expect("three rounds")
 }
 
+/// A datagram to a port that nobody listens on: the ICMP error finds its way back.
+fn refused(client: &str, connect: &str) {
+    within(client, || {
+        let local = if connect.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(local).expect("a socket");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        socket.connect(connect).expect("connected");
+        socket.send(b"?").expect("sent");
+        let error = socket.recv(&mut [0; 4]).expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{connect}");
+    });
+}
+
 fn ping(netns: &str, addr: &str) {
     let out = Command::new("ip")
         .args(["netns", "exec", netns, "ping", "-c", "2", "-i", "0.2", "-W", "2", addr])
@@ -377,6 +390,17 @@ fn real_traffic_takes_every_path() {
         ] {
             println!("ping {addr}");
             ping(&a, addr);
+        }
+        println!("errors");
+        for (client, connect) in [
+            (&a, "198.51.100.2:9"),
+            (&a, "[2001:db8:1::2]:9"),
+            (&o, "198.51.100.1:8080"),
+            (&o, "[2001:db8:1::1]:8080"),
+            (&a, "198.51.100.1:8080"),
+            (&a, "[2001:db8:1::1]:8080"),
+        ] {
+            refused(client, connect);
         }
         for exchange in [tcp, udp] {
             println!("neighbours");

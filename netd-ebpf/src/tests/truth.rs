@@ -28,7 +28,7 @@ on_both_families! {
         let out = from_container(&mut tables, via_gateway::<F>(BRIDGE, 2, F::at(BRIDGE, 3)).udp(1, 2));
         assert_eq!(out.decision, delivered(BRIDGE, 3));
         let seen = see::<F>(&out.frame);
-        assert_eq!(seen.macs, (mac(BRIDGE, 3), mac(BRIDGE, 1)));
+        assert_eq!(seen.macs, (mac(BRIDGE, 3), mac(BRIDGE, 2)));
         assert_eq!(seen.addrs, (F::at(BRIDGE, 2), F::at(BRIDGE, 3)));
     }
 
