@@ -15,7 +15,7 @@ use netd_common::{Address, Family, IfIndex};
 use crate::parse::{Packet, Role};
 use crate::policy::{self, Plan};
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
-use crate::work::{Known, Work};
+use crate::work::{Known, Work, forget_ways};
 
 /// `netd_common::map::flow::twin`, in place.
 #[inline(always)]
@@ -93,6 +93,7 @@ pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Add
         forget::<F, T>(tables, &work.packet.key, &work.twin);
         return false;
     }
+    forget_ways();
     advance::<F, T>(tables, work);
     true
 }

@@ -15,7 +15,7 @@ use crate::packet::{Io, PacketBuf};
 use crate::parse::Packet;
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, decide, refuse};
-use crate::work::{Known, Work};
+use crate::work::{Known, Work, forget_ways};
 use crate::{conntrack, fragment, icmp, nat, policy};
 
 /// A packet whose flow entry says all is translated and sent; one whose entry needs more goes the
@@ -26,6 +26,7 @@ pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
     conntrack::recall::<F, T>(&io.tables, work);
+    forget_ways();
     match work.known {
         Known::No => ControlFlow::Continue(()),
         Known::Settled => carry::<F, B, T>(io, work),
@@ -82,6 +83,7 @@ pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     let device = io.buf.ifindex();
     work.plan.ask(&work.packet.key, work.packet.role, device);
     policy::answer::<F, T>(&io.tables, &work.packet.key, &mut work.plan)?;
+    forget_ways();
     if needs_flow::<F, T>(&io.tables, work) {
         fragment::has_ports(&work.packet)?;
         return decide(Decision::Open(F::FAMILY));

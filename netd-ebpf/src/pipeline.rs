@@ -14,7 +14,7 @@ use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, Version, decide};
-use crate::work::Work;
+use crate::work::{Work, forget_ways};
 use crate::{forward, neighbor, policy};
 
 /// Tables of both families.
@@ -150,6 +150,7 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, endpoint.network, &mut work.packet)
         .or_drop(DropReason::Truncated)?;
+    forget_ways();
     policy::check_source::<F, T>(&io.tables, &work.packet, endpoint)?;
     if F::VERSION == 6 && work.packet.role == Role::Signal {
         neighbor::discovery_from_container(io, endpoint)?;
@@ -229,6 +230,7 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
+    forget_ways();
     if work.packet.role == Role::Error {
         let otherwise = arriving_unknown::<F, B, T>(io, work);
         return explain_or(io, work, F::FAMILY, otherwise);
