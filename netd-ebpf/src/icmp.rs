@@ -97,17 +97,13 @@ fn rewrite<F: Stack, B: PacketBuf>(
         zero_is_none: false,
         ipv6: F::VERSION == 6,
     };
-    match F::Header::CHECKSUM {
-        Some(offset) => {
-            let sum: u16 = buf.load(at + offset).ok_or(Refused)?;
-            buf.store(at + offset, &csum::adjusted(sum, csum::fold32(inner)))?;
-            buf.fold_checksum(field, Cover::Payload, csum::fold32(ports))
-        }
-        None => {
-            buf.fold_checksum(field, Cover::PseudoHeader, csum::fold32(outer))?;
-            buf.fold_checksum(field, Cover::Payload, csum::fold32(inner + ports))
-        }
+    if let Some(offset) = F::Header::CHECKSUM {
+        let sum: u16 = buf.load(at + offset).ok_or(Refused)?;
+        buf.store(at + offset, &csum::adjusted(sum, csum::fold32(inner)))?;
+        return buf.fold_checksum(field, Cover::Payload, csum::fold32(ports));
     }
+    buf.fold_checksum(field, Cover::PseudoHeader, csum::fold32(outer))?;
+    buf.fold_checksum(field, Cover::Payload, csum::fold32(inner + ports))
 }
 
 /// The change of the checksum's sum.

@@ -1,5 +1,13 @@
 //! Real packets through the attached programs, without a controller: a host in a network namespace
 //! of its own, two containers and an outside. Needs root.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its helpers are shared by its own crate only"
+)]
 
 mod dataplane;
 
@@ -14,10 +22,16 @@ use aya::programs::{Program, TcAttachType};
 use dataplane::tables;
 use netd_common::map::config::Config;
 use netd_common::map::counter::{DropKey, EndpointCounters, TrafficCounter};
-use netd_common::map::endpoint::*;
-use netd_common::map::network::*;
-use netd_common::map::published::*;
-use netd_common::*;
+use netd_common::map::endpoint::{
+    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
+    MemberKey, StationKey, StationValue,
+};
+use netd_common::map::network::{
+    HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, SubnetValue, UPLINK_HAS_MAC,
+    UplinkValue,
+};
+use netd_common::map::published::{PublishedKey, PublishedValue};
+use netd_common::{Be16, EndpointIndex, IfIndex, Ipv4, Ipv6, MacAddr, NetworkIndex};
 use nix::sched::{CloneFlags, setns, unshare};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -153,154 +167,121 @@ fn host_in(netns: &str, v4: &str, v6: &str) {
 }
 
 fn fill(ebpf: &mut Ebpf, containers: &[String; 2]) {
-    let (gateway, gateway_mac) = link("gw0");
-    let (uplink, uplink_mac) = link("up0");
-    tables::set(
-        ebpf,
-        "config",
-        0,
-        Config {
-            generation: 1,
-            snat_first: 49_152,
-            snat_last: 65_535,
-            hairpin_v4: v4("169.254.1.1"),
-            hairpin_v6: v6("fd00:ffff::1"),
-            tcp_syn_s: 30,
-            tcp_established_s: 7_440,
-            tcp_fin_s: 30,
-            tcp_rst_s: 10,
-            udp_s: 30,
-            udp_assured_s: 180,
-            icmp_s: 10,
-            other_s: 600,
-            event_rate: 100,
-            replication_limit: 64,
-            ..Config::ZERO
-        },
-    );
-    tables::set(
-        ebpf,
-        "networks",
-        NET.0,
-        NetworkValue {
-            flags: MASQUERADE_V4 | MASQUERADE_V6,
-            gateway,
-            member_count: 2,
-            mtu: 1_500,
-            gateway_mac,
-            ..NetworkValue::default()
-        },
-    );
-    tables::put(ebpf, "gateways", gateway, NET.0);
-    for (addr, ifindex, network) in
-        [("172.30.0.1", gateway, NET), ("198.51.100.1", uplink, NetworkIndex::HOST)]
-    {
-        tables::put(ebpf, "host_addrs_v4", v4(addr), HostAddressValue { ifindex, network });
+    let config = Config {
+        generation: 1,
+        snat_first: 49_152,
+        snat_last: 65_535,
+        hairpin_v4: v4("169.254.1.1"),
+        hairpin_v6: v6("fd00:ffff::1"),
+        tcp_syn_s: 30,
+        tcp_established_s: 7_440,
+        tcp_fin_s: 30,
+        tcp_rst_s: 10,
+        udp_s: 30,
+        udp_assured_s: 180,
+        icmp_s: 10,
+        other_s: 600,
+        event_rate: 100,
+        replication_limit: 64,
+        ..Config::ZERO
+    };
+    tables::set(ebpf, "config", 0, config);
+    let gateway = link("gw0");
+    fill_host(ebpf, gateway, link("up0"));
+    for (slot, netns) in (0..).zip(containers) {
+        fill_container(ebpf, slot, mac_in(netns, "eth0"), gateway.1);
     }
-    for (addr, ifindex, network) in
-        [("fd00:30::1", gateway, NET), ("2001:db8:1::1", uplink, NetworkIndex::HOST)]
-    {
-        tables::put(ebpf, "host_addrs_v6", v6(addr), HostAddressValue { ifindex, network });
-    }
+    publish(ebpf, link("hv1").0, mac_in(&containers[1], "eth0"));
+}
+
+fn fill_host(ebpf: &mut Ebpf, gateway: (IfIndex, MacAddr), uplink: (IfIndex, MacAddr)) {
+    let network = NetworkValue {
+        flags: MASQUERADE_V4 | MASQUERADE_V6,
+        gateway: gateway.0,
+        member_count: 2,
+        mtu: 1_500,
+        gateway_mac: gateway.1,
+        ..NetworkValue::default()
+    };
+    tables::set(ebpf, "networks", NET.0, network);
+    tables::put(ebpf, "gateways", gateway.0, NET.0);
+    let inner = HostAddressValue { ifindex: gateway.0, network: NET };
+    let outer = HostAddressValue { ifindex: uplink.0, network: NetworkIndex::HOST };
+    tables::put(ebpf, "host_addrs_v4", v4("172.30.0.1"), inner);
+    tables::put(ebpf, "host_addrs_v6", v6("fd00:30::1"), inner);
+    tables::put(ebpf, "host_addrs_v4", v4("198.51.100.1"), outer);
+    tables::put(ebpf, "host_addrs_v6", v6("2001:db8:1::1"), outer);
     tables::prefix(ebpf, "subnets_v4", 24, v4("172.30.0.0"), SubnetValue { network: NET });
     tables::prefix(ebpf, "subnets_v6", 64, v6("fd00:30::"), SubnetValue { network: NET });
-    tables::put(
-        ebpf,
-        "uplinks",
-        uplink,
-        UplinkValue {
-            v4: v4("198.51.100.1"),
-            v6: v6("2001:db8:1::1"),
-            mtu: 1_500,
-            mac: uplink_mac,
-            flags: UPLINK_HAS_MAC,
-        },
-    );
-    let holder = |endpoint, ifindex, mac, flags| AddressValue { endpoint, ifindex, mac, flags };
-    let is_gateway = holder(EndpointIndex::NONE, gateway, gateway_mac, ADDRESS_IS_GATEWAY);
-    tables::put(
-        ebpf,
-        "addresses_v4",
-        AddressKey { network: NET, addr: v4("172.30.0.1") },
-        is_gateway,
-    );
-    tables::put(
-        ebpf,
-        "addresses_v6",
-        AddressKey { network: NET, addr: v6("fd00:30::1") },
-        is_gateway,
-    );
-    for (i, netns) in containers.iter().enumerate() {
-        let index = EndpointIndex(i as u32 + 1);
-        let (veth, _) = link(&format!("hv{i}"));
-        let mac = mac_in(netns, "eth0");
-        let (a4, a6) = (v4(&format!("172.30.0.{}", i + 2)), v6(&format!("fd00:30::{}", i + 2)));
-        tables::put(
-            ebpf,
-            "endpoints",
-            veth,
-            EndpointValue {
-                index,
-                network: NET,
-                flags: CHECK_MAC | CHECK_ADDRESS,
-                v4: a4,
-                v6: a6,
-                mac,
-                gateway_mac,
-            },
-        );
-        tables::put(
-            ebpf,
-            "stations",
-            StationKey { network: NET, mac, pad: 0 },
-            StationValue { endpoint: index, ifindex: veth },
-        );
-        tables::put(ebpf, "members", MemberKey { network: NET, slot: i as u32 }, veth);
-        tables::put(
-            ebpf,
-            "addresses_v4",
-            AddressKey { network: NET, addr: a4 },
-            holder(index, veth, mac, 0),
-        );
-        tables::put(
-            ebpf,
-            "addresses_v6",
-            AddressKey { network: NET, addr: a6 },
-            holder(index, veth, mac, 0),
-        );
-        if i == 1 {
-            for proto in [6, 17] {
-                let port = Be16::new(8_080);
-                tables::put(
-                    ebpf,
-                    "published_v4",
-                    PublishedKey { addr: Ipv4(0), port, proto, pad: 0 },
-                    PublishedValue {
-                        target: a4,
-                        network: NET,
-                        endpoint: index,
-                        ifindex: veth,
-                        slot: 0,
-                        mac,
-                        port: Be16::new(80),
-                    },
-                );
-                tables::put(
-                    ebpf,
-                    "published_v6",
-                    PublishedKey { addr: Ipv6([0; 4]), port, proto, pad: 0 },
-                    PublishedValue {
-                        target: a6,
-                        network: NET,
-                        endpoint: index,
-                        ifindex: veth,
-                        slot: 0,
-                        mac,
-                        port: Be16::new(80),
-                    },
-                );
-            }
-        }
+    let way_out = UplinkValue {
+        v4: v4("198.51.100.1"),
+        v6: v6("2001:db8:1::1"),
+        mtu: 1_500,
+        mac: uplink.1,
+        flags: UPLINK_HAS_MAC,
+    };
+    tables::put(ebpf, "uplinks", uplink.0, way_out);
+    let holder = AddressValue {
+        endpoint: EndpointIndex::NONE,
+        ifindex: gateway.0,
+        mac: gateway.1,
+        flags: ADDRESS_IS_GATEWAY,
+    };
+    hold(ebpf, (v4("172.30.0.1"), v6("fd00:30::1")), holder);
+}
+
+fn hold(ebpf: &mut Ebpf, addrs: (Ipv4, Ipv6), holder: AddressValue) {
+    tables::put(ebpf, "addresses_v4", AddressKey { network: NET, addr: addrs.0 }, holder);
+    tables::put(ebpf, "addresses_v6", AddressKey { network: NET, addr: addrs.1 }, holder);
+}
+
+fn fill_container(ebpf: &mut Ebpf, slot: u32, mac: MacAddr, gateway_mac: MacAddr) {
+    let index = EndpointIndex(slot + 1);
+    let ifindex = link(&format!("hv{slot}")).0;
+    let host = slot + 2;
+    let addrs = (v4(&format!("172.30.0.{host}")), v6(&format!("fd00:30::{host}")));
+    let endpoint = EndpointValue {
+        index,
+        network: NET,
+        flags: CHECK_MAC | CHECK_ADDRESS,
+        v4: addrs.0,
+        v6: addrs.1,
+        mac,
+        gateway_mac,
+    };
+    tables::put(ebpf, "endpoints", ifindex, endpoint);
+    let place = StationValue { endpoint: index, ifindex };
+    tables::put(ebpf, "stations", StationKey { network: NET, mac, pad: 0 }, place);
+    tables::put(ebpf, "members", MemberKey { network: NET, slot }, ifindex);
+    hold(ebpf, addrs, AddressValue { endpoint: index, ifindex, mac, flags: 0 });
+}
+
+/// Port 8080 of the host is port 80 of the second container.
+fn publish(ebpf: &mut Ebpf, ifindex: IfIndex, mac: MacAddr) {
+    for proto in [6, 17] {
+        let to_v4 = PublishedValue {
+            target: v4("172.30.0.3"),
+            network: NET,
+            endpoint: EndpointIndex(2),
+            ifindex,
+            slot: 0,
+            mac,
+            port: Be16::new(80),
+        };
+        let to_v6 = PublishedValue {
+            target: v6("fd00:30::3"),
+            network: NET,
+            endpoint: EndpointIndex(2),
+            ifindex,
+            slot: 0,
+            mac,
+            port: Be16::new(80),
+        };
+        let port = Be16::new(8_080);
+        let any_v4 = PublishedKey { addr: Ipv4(0), port, proto, pad: 0 };
+        let any_v6 = PublishedKey { addr: Ipv6([0; 4]), port, proto, pad: 0 };
+        tables::put(ebpf, "published_v4", any_v4, to_v4);
+        tables::put(ebpf, "published_v6", any_v6, to_v6);
     }
 }
 
@@ -372,108 +353,67 @@ fn ping(netns: &str, addr: &str) {
     assert!(out.status.success(), "ping {addr}: {}", String::from_utf8_lossy(&out.stdout));
 }
 
+/// A TCP or UDP exchange.
+type Exchange = fn(&str, &str, &str, &str) -> IpAddr;
+
+/// Server, its address and port; client, what it asks for; the address that the server sees.
+fn paths<'a>(a: &'a str, b: &'a str, o: &'a str) -> Vec<[&'a str; 5]> {
+    vec![
+        [b, "172.30.0.3:81", a, "172.30.0.3:81", "172.30.0.2"],
+        [b, "[fd00:30::3]:81", a, "[fd00:30::3]:81", "fd00:30::2"],
+        [b, "0.0.0.0:80", o, "198.51.100.1:8080", "198.51.100.2"],
+        [b, "[::]:80", o, "[2001:db8:1::1]:8080", "2001:db8:1::2"],
+        [o, "0.0.0.0:99", a, "198.51.100.2:99", "198.51.100.1"],
+        [o, "[::]:99", a, "[2001:db8:1::2]:99", "2001:db8:1::1"],
+        [b, "0.0.0.0:80", a, "198.51.100.1:8080", "172.30.0.2"],
+        [b, "[::]:80", a, "[2001:db8:1::1]:8080", "fd00:30::2"],
+        [b, "0.0.0.0:80", b, "172.30.0.1:8080", "169.254.1.1"],
+        [b, "[::]:80", b, "[fd00:30::1]:8080", "fd00:ffff::1"],
+    ]
+}
+
+/// Reason, hook and packets of every drop.
+fn drops(ebpf: &mut Ebpf) -> Vec<String> {
+    tables::all_per_cpu::<DropKey, TrafficCounter>(ebpf, "drops")
+        .iter()
+        .map(|(key, cpus)| {
+            let packets: u64 = cpus.iter().map(|count| count.packets).sum();
+            format!("reason {} at hook {}: {packets}", key.reason, key.hook)
+        })
+        .collect()
+}
+
 #[test]
 fn real_traffic_takes_every_path() {
     let mut scene = scene();
     let [a, b] = scene.containers.clone();
     let o = scene.outside.clone();
-    let outcome = std::panic::catch_unwind(|| {
-        for addr in [
-            "172.30.0.3",
-            "fd00:30::3",
-            "172.30.0.1",
-            "fd00:30::1",
-            "198.51.100.1",
-            "2001:db8:1::1",
-            "198.51.100.2",
-            "2001:db8:1::2",
-        ] {
-            println!("ping {addr}");
-            ping(&a, addr);
-        }
-        println!("errors");
-        for (client, connect) in [
-            (&a, "198.51.100.2:9"),
-            (&a, "[2001:db8:1::2]:9"),
-            (&o, "198.51.100.1:8080"),
-            (&o, "[2001:db8:1::1]:8080"),
-            (&a, "198.51.100.1:8080"),
-            (&a, "[2001:db8:1::1]:8080"),
-        ] {
-            refused(client, connect);
-        }
-        for exchange in [tcp, udp] {
-            println!("neighbours");
-            assert_eq!(
-                exchange(&b, "172.30.0.3:81", &a, "172.30.0.3:81").to_string(),
-                "172.30.0.2"
-            );
-            assert_eq!(
-                exchange(&b, "[fd00:30::3]:81", &a, "[fd00:30::3]:81").to_string(),
-                "fd00:30::2"
-            );
-            println!("published, from outside");
-            assert_eq!(
-                exchange(&b, "0.0.0.0:80", &o, "198.51.100.1:8080").to_string(),
-                "198.51.100.2"
-            );
-            assert_eq!(
-                exchange(&b, "[::]:80", &o, "[2001:db8:1::1]:8080").to_string(),
-                "2001:db8:1::2"
-            );
-            println!("masqueraded");
-            assert_eq!(
-                exchange(&o, "0.0.0.0:99", &a, "198.51.100.2:99").to_string(),
-                "198.51.100.1"
-            );
-            assert_eq!(
-                exchange(&o, "[::]:99", &a, "[2001:db8:1::2]:99").to_string(),
-                "2001:db8:1::1"
-            );
-            println!("published, from a neighbour");
-            assert_eq!(
-                exchange(&b, "0.0.0.0:80", &a, "198.51.100.1:8080").to_string(),
-                "172.30.0.2"
-            );
-            assert_eq!(
-                exchange(&b, "[::]:80", &a, "[2001:db8:1::1]:8080").to_string(),
-                "fd00:30::2"
-            );
-            println!("published, from itself");
-            assert_eq!(
-                exchange(&b, "0.0.0.0:80", &b, "172.30.0.1:8080").to_string(),
-                "169.254.1.1"
-            );
-            assert_eq!(
-                exchange(&b, "[::]:80", &b, "[fd00:30::1]:8080").to_string(),
-                "fd00:ffff::1"
-            );
-        }
-    });
-    let drops = tables::all_per_cpu::<DropKey, TrafficCounter>(&mut scene.ebpf, "drops");
-    let named: Vec<_> = drops
-        .iter()
-        .map(|(key, counts)| {
-            let reason = DropReason::from_number(key.reason as u8).map(DropReason::name);
-            let hook = Hook::from_number(key.hook as u8).map(Hook::name);
-            (reason, hook, key.endpoint.0, counts.iter().map(|c| c.packets).sum::<u64>())
-        })
-        .collect();
-    println!("drops {named:?}");
-    for index in 1..3 {
-        println!(
-            "{index}: {:?}",
-            tables::per_cpu::<EndpointCounters>(&mut scene.ebpf, "counters", index)
-        );
+    for host in ["172.30.0.3", "172.30.0.1", "198.51.100.1", "198.51.100.2"] {
+        ping(&a, host);
     }
-    println!(
-        "stats {:?}",
-        (0..5)
-            .map(|i| tables::per_cpu::<u64>(&mut scene.ebpf, "flow_stats", i).iter().sum::<u64>())
-            .collect::<Vec<_>>()
-    );
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
+    for host in ["fd00:30::3", "fd00:30::1", "2001:db8:1::1", "2001:db8:1::2"] {
+        ping(&a, host);
     }
-    assert!(named.is_empty(), "nothing was dropped");
+    for (client, port) in
+        [(&a, "198.51.100.2:9"), (&o, "198.51.100.1:8080"), (&a, "198.51.100.1:8080")]
+    {
+        refused(client, port);
+    }
+    for (client, port) in
+        [(&a, "[2001:db8:1::2]:9"), (&o, "[2001:db8:1::1]:8080"), (&a, "[2001:db8:1::1]:8080")]
+    {
+        refused(client, port);
+    }
+    for exchange in [tcp as Exchange, udp as Exchange] {
+        for [server, listen, client, ask, seen] in paths(&a, &b, &o) {
+            println!("{ask}");
+            assert_eq!(exchange(server, listen, client, ask).to_string(), seen);
+        }
+    }
+    assert_eq!(drops(&mut scene.ebpf), Vec::<String>::new());
+    for index in [1, 2] {
+        let cpus = tables::per_cpu::<EndpointCounters>(&mut scene.ebpf, "counters", index);
+        assert!(cpus.iter().any(|cpu| cpu.from_container.packets > 0));
+        assert!(cpus.iter().any(|cpu| cpu.to_container.packets > 0));
+    }
 }

@@ -1,5 +1,13 @@
 //! The host's own sockets and published ports: real sockets under the attached hooks, in a network
 //! namespace and a cgroup of the test's own. Needs root.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its helpers are shared by its own crate only"
+)]
 
 mod dataplane;
 

@@ -1,5 +1,13 @@
 //! The loaded object, packet by packet: verdict, bytes, and exactly which counters moved. Needs
 //! root; the programs run on `lo` of a network namespace of the test's own.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its helpers are shared by its own crate only"
+)]
 
 mod dataplane;
 
@@ -206,12 +214,14 @@ fn run(ebpf: &mut Ebpf, hook: Hook, frame: &Frame) -> Outcome {
         let Some(Program::SchedClassifier(program)) = ebpf.program_mut(hook.name()) else {
             panic!("{} is no classifier", hook.name());
         };
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(&frame.bytes);
-        options.data_out = Some(&mut bytes);
-        options.ctx_in = Some(&context);
-        options.ctx_out = Some(&mut context_out);
-        options.repeat = 1;
+        let options = TestRunOptions {
+            data_in: Some(&frame.bytes),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
         program.test_run(options).expect("the program runs")
     };
     bytes.truncate(result.data_size_out as usize);
@@ -224,7 +234,7 @@ fn run(ebpf: &mut Ebpf, hook: Hook, frame: &Frame) -> Outcome {
         .map(|(by, name)| (name, by))
         .collect();
     Outcome {
-        action: result.return_value as i32,
+        action: result.return_value.cast_signed(),
         trace: take_trace(ebpf),
         frame: Frame { bytes, mark: u32::from_ne_bytes(mark), ifindex: LO, ..Frame::default() },
         moved,

@@ -41,7 +41,8 @@ pub fn verify<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Program {
         let mut report = format!("{name}: {error}");
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
-            report.push_str(&format!("\n{cause}"));
+            report.push('\n');
+            report.push_str(&cause.to_string());
             source = cause.source();
         }
         let tail: Vec<_> = report.lines().rev().take(120).collect();
