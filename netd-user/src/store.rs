@@ -102,7 +102,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A newer netd wrote it.
-    #[error("the store was written by a newer netd (schema {found}, this one knows {known}): run that one")]
+    #[error(
+        "the store was written by a newer netd (schema {found}, this one knows {known}): run that one"
+    )]
     Newer {
         /// Schema found.
         found: u32,
@@ -225,8 +227,7 @@ fn parse<T: DeserializeOwned>(kind: Kind, id: &str, row: &Row) -> Result<T, Stor
     if row.schema > SCHEMA {
         return Err(StoreError::Newer { found: row.schema, known: SCHEMA });
     }
-    let unreadable =
-        |source| StoreError::Row { kind: kind.name(), id: id.to_owned(), source };
+    let unreadable = |source| StoreError::Row { kind: kind.name(), id: id.to_owned(), source };
     serde_json::from_str(&row.json).map_err(unreadable)
 }
 

@@ -220,7 +220,11 @@ fn dns(servers: Vec<IpAddr>, options: Vec<String>, search: Vec<String>) -> Check
     Ok(DnsDefaults { servers, options, search })
 }
 
-fn bridge_address(key: &'static str, given: Option<IpNetwork>, v4: bool) -> Checked<Option<IpNetwork>> {
+fn bridge_address(
+    key: &'static str,
+    given: Option<IpNetwork>,
+    v4: bool,
+) -> Checked<Option<IpNetwork>> {
     let Some(net) = given else { return Ok(None) };
     if net.is_ipv4() != v4 {
         return Err(Wrong(key, format!("{net} is of the other address family")));

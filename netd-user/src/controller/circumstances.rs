@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
         assert_eq!(parse_range("60999 32768"), None);
         assert_eq!(parse_range(""), None);
-        assert_eq!(parse_reserved("80,49152-49154\n"), BTreeSet::from([80, 49_152, 49_153, 49_154]));
+        assert_eq!(
+            parse_reserved("80,49152-49154\n"),
+            BTreeSet::from([80, 49_152, 49_153, 49_154])
+        );
         assert_eq!(parse_reserved("\n"), BTreeSet::new());
     }
 }

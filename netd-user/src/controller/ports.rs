@@ -17,15 +17,18 @@ pub(super) fn refused_port(error: &ReconcileError) -> Option<(HeldPort, String)>
             Some((*port, sentence(port, "cannot assign requested address")))
         }
         ReconcileError::Port { port, source } => Some((*port, sentence(port, &source.to_string()))),
-        ReconcileError::Link(_) | ReconcileError::Dataplane(_) | ReconcileError::Injected(_) => None,
+        ReconcileError::Link(_) | ReconcileError::Dataplane(_) | ReconcileError::Injected(_) => {
+            None
+        }
     }
 }
 
 /// The sandbox that publishes a port.
 pub(super) fn publisher(model: &Model, port: HeldPort) -> Option<&Arc<Sandbox>> {
-    model.sandboxes.values().find(|sandbox| {
-        sandbox.publications.iter().any(|publication| covers(publication, port))
-    })
+    model
+        .sandboxes
+        .values()
+        .find(|sandbox| sandbox.publications.iter().any(|publication| covers(publication, port)))
 }
 
 /// Whether a publication takes a host port.

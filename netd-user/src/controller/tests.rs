@@ -10,7 +10,10 @@ use crate::model::{NetworkSpec, SandboxSpec, port};
 use crate::store::memory::MemoryStore;
 
 fn network(name: &str) -> Command {
-    Command::CreateNetwork(Box::new(NetworkSpec { name: name.to_owned(), ..NetworkSpec::default() }))
+    Command::CreateNetwork(Box::new(NetworkSpec {
+        name: name.to_owned(),
+        ..NetworkSpec::default()
+    }))
 }
 
 fn sandbox(name: &str, ports: &[&str]) -> SandboxSpec {
@@ -189,7 +192,11 @@ async fn an_owner_gone_while_the_daemon_was_down_is_noticed_at_start() {
     let first = bench().await;
     let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("child");
     let owner = Some(process(i32::try_from(child.id()).expect("pid")));
-    first.controller.execute(create(SandboxSpec { owner, ..sandbox("web", &[]) })).await.expect("web");
+    first
+        .controller
+        .execute(create(SandboxSpec { owner, ..sandbox("web", &[]) }))
+        .await
+        .expect("web");
     first.stop.send(true).expect("running");
     first.task.await.expect("ended");
     child.kill().expect("kill");

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::effective::LeftOut;
 use super::owner::{Departed, Owners};
 use super::{
-    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN,
-    Request, Tuning, View, circumstances, ports,
-    told_to_stop, world,
+    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN, Request,
+    Tuning, View, circumstances, ports, told_to_stop, world,
 };
 use crate::compile::CompileSettings;
 use crate::facts::HostFacts;
@@ -186,7 +185,8 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         let mut model = stored;
         for sandbox in world::orphans(&model) {
             tracing::info!(%sandbox, "the owner of a sandbox is gone, removing it");
-            model = self.granted(&model, Command::RemoveSandbox { sandbox: sandbox.to_string() })?;
+            model =
+                self.granted(&model, Command::RemoveSandbox { sandbox: sandbox.to_string() })?;
         }
         model = self.granted(&model, Command::EnsurePredefined)?;
         self.commit(&model).await?;

@@ -39,14 +39,11 @@ pub enum LockError {
 
 impl Lock {
     /// Takes `directory`, named by the configuration's `key`, by the file `name` in it.
-    pub(super) fn take(
-        directory: &Path,
-        key: &'static str,
-        name: &str,
-    ) -> Result<Self, LockError> {
+    pub(super) fn take(directory: &Path, key: &'static str, name: &str) -> Result<Self, LockError> {
         let path = directory.join(name);
         let system = |source| LockError::System { path: path.clone(), source };
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let mut file = options.open(&path).map_err(system)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -19,7 +19,9 @@ pub(super) const NEEDED: [(Capability, &str); 7] = [
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// Something is missing.
-    #[error("netd daemon needs {0}: run it as root, or grant that (AmbientCapabilities= in systemd)")]
+    #[error(
+        "netd daemon needs {0}: run it as root, or grant that (AmbientCapabilities= in systemd)"
+    )]
     Missing(String),
     /// The system refuses.
     #[error("capabilities can't be set: {0}")]

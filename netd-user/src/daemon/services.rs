@@ -130,8 +130,7 @@ fn api_state(
     telemetry: Arc<DataplaneTelemetry>,
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let defaults =
-        Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
+    let defaults = Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
     Api {
         controller,
         telemetry,

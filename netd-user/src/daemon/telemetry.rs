@@ -26,11 +26,7 @@ pub(super) struct DataplaneTelemetry {
 
 impl DataplaneTelemetry {
     /// Over the counters, the events and the state.
-    pub(super) fn new(
-        stats: Stats,
-        hub: Hub,
-        controller: Controller,
-    ) -> prometheus::Result<Self> {
+    pub(super) fn new(stats: Stats, hub: Hub, controller: Controller) -> prometheus::Result<Self> {
         let inventory = LiveInventory { controller, hub: hub.clone() };
         let metrics = Metrics::new(Arc::new(KernelStats(stats.clone())), Arc::new(inventory))?;
         Ok(Self { stats, hub, metrics })

@@ -1,8 +1,8 @@
 //! The API's unix socket: made with its rights, never taken from a living daemon.
 
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, chown};
@@ -20,7 +20,9 @@ pub enum SocketError {
     #[error("{}: exists and is no socket: remove it, or set another api-socket", .0.display())]
     NotASocket(PathBuf),
     /// No such group.
-    #[error("group '{0}' does not exist: create it (groupadd --system {0}) or change the key 'group'")]
+    #[error(
+        "group '{0}' does not exist: create it (groupadd --system {0}) or change the key 'group'"
+    )]
     UnknownGroup(String),
     /// The system refuses.
     #[error("{}: the socket can't be made: {source}", path.display())]
@@ -83,9 +85,7 @@ fn check_free(path: &Path) -> Result<(), SocketError> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(SocketError::NotASocket(path.to_owned()))
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            Err(SocketError::InUse(path.to_owned()))
-        }
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(SocketError::InUse(path.to_owned())),
         Ok(_) => Ok(()),
     }
 }

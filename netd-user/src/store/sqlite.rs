@@ -138,7 +138,8 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
     for (kind, id) in &change.delete {
         delete.execute(params![kind.name(), id])?;
     }
-    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
+    let mut put =
+        transaction.prepare_cached("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)")?;
     for ((kind, id), row) in &change.put {
         put.execute(params![kind.name(), id, row.schema, row.json])?;
     }

@@ -1,21 +1,8 @@
 //! The kernel object as tests load it: small tables, no pins, nothing attached.
 
-use std::path::PathBuf;
-
 use aya::programs::{CgroupSock, CgroupSockAddr, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-
-/// The bytes of the object.
-pub fn object() -> Vec<u8> {
-    let path = std::env::var_os("NETD_DATAPLANE_OBJECT").map_or_else(
-        || {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join("../target/bpf/bpfel-unknown-none/bpf/netd-dataplane")
-        },
-        PathBuf::from,
-    );
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use netd_user::dataplane::object::DATAPLANE_OBJECT;
 
 /// Loads the object's maps, and no program yet.
 pub fn load() -> Ebpf {
@@ -25,7 +12,7 @@ pub fn load() -> Ebpf {
             loader.map_max_entries(map.name, 1_024);
         }
     }
-    loader.load(&object()).expect("the object's maps load")
+    loader.load(DATAPLANE_OBJECT).expect("the object's maps load")
 }
 
 /// Gives a program to the verifier.
