@@ -373,12 +373,17 @@ pub trait WireFamily: Family {
     type Header: IpHeader<Self>;
     /// Its ethertype.
     const ETHERTYPE: Be16;
+    /// Length of its address in bytes.
+    const ADDRESS_LEN: u32;
     /// ICMP type of an echo request.
     const ECHO_REQUEST: u8;
     /// ICMP type of an echo reply.
     const ECHO_REPLY: u8;
     /// Whether its ICMP checksum covers the pseudo header.
     const ICMP_PSEUDO_HEADER: bool;
+
+    /// Whether an ICMP type is an error that quotes a packet.
+    fn is_icmp_error(kind: u8) -> bool;
 
     /// Change of the checksum sum when one address becomes another.
     fn change(from: Self::Addr, to: Self::Addr) -> u64;
@@ -387,9 +392,15 @@ pub trait WireFamily: Family {
 impl WireFamily for V4 {
     type Header = Ipv4Header;
     const ETHERTYPE: Be16 = ETHERTYPE_IPV4;
+    const ADDRESS_LEN: u32 = 4;
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const ICMP_PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 3 | 4 | 11 | 12)
+    }
 
     #[inline(always)]
     fn change(from: Ipv4, to: Ipv4) -> u64 {
@@ -400,9 +411,15 @@ impl WireFamily for V4 {
 impl WireFamily for V6 {
     type Header = Ipv6Header;
     const ETHERTYPE: Be16 = ETHERTYPE_IPV6;
+    const ADDRESS_LEN: u32 = 16;
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const ICMP_PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
 
     #[inline(always)]
     fn change(from: Ipv6, to: Ipv6) -> u64 {

@@ -15,7 +15,7 @@ use netd_common::{Address, Family, IfIndex};
 use crate::parse::{Packet, Role};
 use crate::policy::{self, Plan};
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
-use crate::work::{Known, Work};
+use crate::work::{Known, Work, forget_ways};
 
 /// `netd_common::map::flow::twin`, in place.
 #[inline(always)]
@@ -34,7 +34,8 @@ pub fn write_twin<A: Address>(twin: &mut FlowKey<A>, proto: u8, value: &FlowValu
 #[inline(always)]
 pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) {
     work.known = Known::No;
-    if work.packet.role == Role::Signal || work.packet.part == Part::Later {
+    if !matches!(work.packet.role, Role::Opens | Role::Continues) || work.packet.part == Part::Later
+    {
         return;
     }
     if let Some(entry) = tables.flow(FlowTable::Confirmed, &work.packet.key) {
@@ -46,6 +47,20 @@ pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>
         work.entry = entry;
         work.known = known::<F, T>(tables, work);
     }
+}
+
+/// Looks for the entry of `work.twin` and takes it as it is, unless its decision is of an old
+/// generation.
+#[inline(always)]
+pub fn recall_twin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> bool {
+    if let Some(entry) = tables.flow(FlowTable::Confirmed, &work.twin) {
+        work.entry = entry;
+    } else if let Some(entry) = tables.flow(FlowTable::New, &work.twin) {
+        work.entry = entry;
+    } else {
+        return false;
+    }
+    work.entry.generation == tables.config().generation
 }
 
 #[inline(always)]
@@ -78,6 +93,7 @@ pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Add
         forget::<F, T>(tables, &work.packet.key, &work.twin);
         return false;
     }
+    forget_ways();
     advance::<F, T>(tables, work);
     true
 }

@@ -15,8 +15,8 @@ use crate::packet::{Io, PacketBuf};
 use crate::parse::Packet;
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, decide, refuse};
-use crate::work::{Known, Work};
-use crate::{conntrack, fragment, nat, policy};
+use crate::work::{Known, Work, forget_ways};
+use crate::{conntrack, fragment, icmp, nat, policy};
 
 /// A packet whose flow entry says all is translated and sent; one whose entry needs more goes the
 /// slow way.
@@ -26,6 +26,7 @@ pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
     conntrack::recall::<F, T>(&io.tables, work);
+    forget_ways();
     match work.known {
         Known::No => ControlFlow::Continue(()),
         Known::Settled => carry::<F, B, T>(io, work),
@@ -33,6 +34,22 @@ pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
             work.ledger = io.ledger;
             decide(Decision::CatchUp(F::FAMILY))
         }
+    }
+}
+
+/// An ICMP error about a known flow goes that flow's way.
+#[inline(always)]
+pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
+    icmp::translate::<F, B, T>(io, work)?;
+    match work.known {
+        Known::Settled => send::<F, B, T>(io, &work.entry),
+        Known::No | Known::Unsettled => match work.otherwise {
+            Some(verdict) => ControlFlow::Break(verdict),
+            None => ControlFlow::Continue(()),
+        },
     }
 }
 
@@ -66,6 +83,7 @@ pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     let device = io.buf.ifindex();
     work.plan.ask(&work.packet.key, work.packet.role, device);
     policy::answer::<F, T>(&io.tables, &work.packet.key, &mut work.plan)?;
+    forget_ways();
     if needs_flow::<F, T>(&io.tables, work) {
         fragment::has_ports(&work.packet)?;
         return decide(Decision::Open(F::FAMILY));
@@ -109,8 +127,13 @@ fn send<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
         io.next_hop = F::widen(value.next_hop);
         return decide(Decision::Uplink(value.ifindex, F::FAMILY));
     }
-    let macs = MacPair { dst: value.mac, src: io.tables.network(value.peer_network).gateway_mac };
-    if io.buf.store(0, &macs).is_err() {
+    let written = if value.flags & FLOW_BRIDGED != 0 {
+        io.buf.store(0, &value.mac)
+    } else {
+        let src = io.tables.network(value.peer_network).gateway_mac;
+        io.buf.store(0, &MacPair { dst: value.mac, src })
+    };
+    if written.is_err() {
         return refuse(DropReason::KernelRefused);
     }
     decide(Decision::Deliver(value.ifindex, value.endpoint))

@@ -43,6 +43,7 @@ pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
 pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
     let slot = hook as u32;
     let mut action = first(ctx, slot);
+    action = after(action, EXPLAIN, [explain_v4, explain_v6], (ctx, slot));
     action = after(action, CATCH_UP, [catch_up_v4, catch_up_v6], (ctx, slot));
     action = after(action, BEGIN, [begin_v4, begin_v6], (ctx, slot));
     action = after(action, OPEN, [open_v4, open_v6], (ctx, slot));
@@ -56,6 +57,7 @@ pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> i32;
 // No actions of the kernel's: the packet goes on to a later stage, of either family.
 const CATCH_UP: [i32; 2] = [-104, -106];
 const BEGIN: [i32; 2] = [-204, -206];
+const EXPLAIN: [i32; 2] = [-604, -606];
 const OPEN: [i32; 2] = [-304, -306];
 const CARRY: [i32; 2] = [-404, -406];
 /// Dropped and counted; the monitor is yet to hear of it.
@@ -132,6 +134,8 @@ stages! {
     catch_up_v6, catch_up, V6, v6;
     begin_v4, begin, V4, v4;
     begin_v6, begin, V6, v6;
+    explain_v4, explain, V4, v4;
+    explain_v6, explain, V6, v6;
     open_v4, open, V4, v4;
     open_v6, open, V6, v6;
     carry_v4, carry, V4, v4;
@@ -150,6 +154,7 @@ fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict)
     match decision {
         Decision::CatchUp(version) => code(CATCH_UP, version),
         Decision::Begin(version) => code(BEGIN, version),
+        Decision::Explain(version) => code(EXPLAIN, version),
         Decision::Open(version) => code(OPEN, version),
         Decision::Carry(version) => code(CARRY, version),
         Decision::Untouched => TC_ACT_UNSPEC,
@@ -170,10 +175,25 @@ fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict)
     }
 }
 
-/// Whether a container's packet was accepted.
+/// Whether a packet was accepted, rather than dropped or left to a later stage.
 #[inline(always)]
 const fn is_taken(decision: Decision) -> bool {
-    !matches!(decision, Decision::Drop(_) | Decision::CatchUp(_) | Decision::Begin(_))
+    match decision {
+        Decision::Untouched
+        | Decision::Accept
+        | Decision::Deliver(..)
+        | Decision::ToVeth(_)
+        | Decision::HostStack(_)
+        | Decision::Uplink(..)
+        | Decision::Answer
+        | Decision::Replicate(_) => true,
+        Decision::CatchUp(_)
+        | Decision::Begin(_)
+        | Decision::Explain(_)
+        | Decision::Open(_)
+        | Decision::Carry(_)
+        | Decision::Drop(_) => false,
+    }
 }
 
 #[inline(never)]

@@ -13,6 +13,7 @@
 pub mod conntrack;
 pub mod forward;
 pub mod fragment;
+pub mod icmp;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod nat;
@@ -24,5 +25,10 @@ pub mod policy;
 pub mod service;
 pub mod socket;
 pub mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verdict;
 pub mod work;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,11 @@
 //! Program entry points and the panic handler, nothing else.
 #![no_std]
 #![no_main]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "aya's macros export each entry point anew, without its doc line"
+)]
 
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext};

@@ -170,7 +170,7 @@ impl Pool {
         let usable = choice != PortChoice::Masquerade
             || !is_port_free_to_change::<F>(key.proto)
             || self.holds(own)
-            || FIRST_UNPRIVILEGED <= own && own < FIRST_EPHEMERAL;
+            || (FIRST_UNPRIVILEGED..FIRST_EPHEMERAL).contains(&own);
         if usable { key.sport } else { self.candidate(0) }
     }
 
@@ -235,7 +235,10 @@ fn rewrite<F: Stack, B: PacketBuf>(
 
 /// One hop less; the change of the header's sum. Time to live and protocol share a word.
 #[inline(always)]
-fn age<F: Stack, B: PacketBuf>(buf: &mut B, packet: &Packet<F::Addr>) -> Result<u64, Refused> {
+pub(crate) fn age<F: Stack, B: PacketBuf>(
+    buf: &mut B,
+    packet: &Packet<F::Addr>,
+) -> Result<u64, Refused> {
     let ttl = packet.ttl.wrapping_sub(1);
     buf.store(ETHERNET_LEN + F::Header::TTL, &ttl)?;
     Ok(csum::change(

@@ -229,7 +229,7 @@ impl Advertisement {
             flags: self.flags,
             target: self.src,
         };
-        message.checksum = self.checksum(&option);
+        message.checksum = self.checksum(option);
         if self.has_option {
             buf.store(OPTION, &option)?;
         }
@@ -241,7 +241,7 @@ impl Advertisement {
 
     /// Over the pseudo header and the message; the target is the source.
     #[inline(always)]
-    fn checksum(&self, option: &LinkAddressOption) -> u16 {
+    fn checksum(&self, option: LinkAddressOption) -> u16 {
         let mut sum = csum::sum(&self.src.0) * 2 + csum::sum(&self.dst.0);
         sum += u64::from(u32::from(V6::ICMP).to_be()) + u64::from(self.flags);
         sum += u64::from(u32::from_ne_bytes([ICMPV6_NEIGHBOR_ADVERTISEMENT, 0, 0, 0]));

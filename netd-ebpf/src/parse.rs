@@ -21,7 +21,9 @@ pub enum Role {
     Opens,
     /// It belongs to one: other TCP, echo reply.
     Continues,
-    /// ICMP that is no echo: an error or a query of its own.
+    /// An ICMP error: it is about another packet.
+    Error,
+    /// Other ICMP: neighbour discovery, a query of its own.
     Signal,
 }
 
@@ -114,7 +116,7 @@ fn transport<F: WireFamily, B: PacketBuf>(buf: &B, packet: &mut Packet<F::Addr>)
     } else if proto == F::ICMP {
         let icmp: Icmp = buf.load(packet.l4)?;
         packet.role = echo_role::<F>(icmp.kind);
-        if packet.role != Role::Signal {
+        if matches!(packet.role, Role::Opens | Role::Continues) {
             set_ports(packet, Ports { sport: icmp.id, dport: icmp.id });
         }
     }
@@ -127,6 +129,8 @@ fn echo_role<F: WireFamily>(kind: u8) -> Role {
         Role::Opens
     } else if kind == F::ECHO_REPLY {
         Role::Continues
+    } else if F::is_icmp_error(kind) {
+        Role::Error
     } else {
         Role::Signal
     }

@@ -13,8 +13,8 @@ use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
-use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, decide};
-use crate::work::Work;
+use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, Version, decide};
+use crate::work::{Work, forget_ways};
 use crate::{forward, neighbor, policy};
 
 /// Tables of both families.
@@ -87,6 +87,16 @@ pub fn begin<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::route::<F, B, T>(io, work))
 }
 
+/// A later stage: an ICMP error.
+#[inline(always)]
+pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    io.ledger = work.ledger;
+    decided(forward::explain::<F, B, T>(io, work))
+}
+
 /// A later stage: a packet whose new flow needs entries.
 #[inline(always)]
 pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
@@ -140,6 +150,7 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, endpoint.network, &mut work.packet)
         .or_drop(DropReason::Truncated)?;
+    forget_ways();
     policy::check_source::<F, T>(&io.tables, &work.packet, endpoint)?;
     if F::VERSION == 6 && work.packet.role == Role::Signal {
         neighbor::discovery_from_container(io, endpoint)?;
@@ -147,11 +158,40 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     if frame.dst.is_group() {
         return decide(Decision::Replicate(Sender::Container));
     }
-    forward::follow::<F, B, T>(io, work)?;
-    if frame.dst == endpoint.gateway_mac {
-        return forward::begin::<F, B, T>(io, work);
+    if work.packet.role == Role::Error {
+        let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
+        return explain_or(io, work, F::FAMILY, otherwise);
     }
-    forward::switch::<F, B, T>(io, work, frame, endpoint)
+    forward::follow::<F, B, T>(io, work)?;
+    container_unknown::<F, B, T>(io, work, frame, endpoint)
+}
+
+/// A container's packet that no flow entry decides.
+#[inline(always)]
+fn container_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    if frame.dst == endpoint.gateway_mac {
+        forward::begin::<F, B, T>(io, work)
+    } else {
+        forward::switch::<F, B, T>(io, work, frame, endpoint)
+    }
+}
+
+/// Leaves an ICMP error to `explain`, with what becomes of it if it is about no flow of ours.
+#[inline(always)]
+fn explain_or<B, T, A>(
+    io: &Io<B, T>,
+    work: &mut Work<A>,
+    version: Version,
+    otherwise: Step<()>,
+) -> Step<()> {
+    work.ledger = io.ledger;
+    work.otherwise = otherwise.break_value();
+    decide(Decision::Explain(version))
 }
 
 #[inline(always)]
@@ -190,7 +230,21 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
+    forget_ways();
+    if work.packet.role == Role::Error {
+        let otherwise = arriving_unknown::<F, B, T>(io, work);
+        return explain_or(io, work, F::FAMILY, otherwise);
+    }
     forward::follow::<F, B, T>(io, work)?;
+    arriving_unknown::<F, B, T>(io, work)
+}
+
+/// A packet from outside that no flow entry decides.
+#[inline(always)]
+fn arriving_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
     policy::check_arrival::<F, T>(&io.tables, &work.packet)?;
     forward::begin::<F, B, T>(io, work)
 }

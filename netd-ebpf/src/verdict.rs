@@ -38,6 +38,8 @@ pub enum Decision {
     CatchUp(Version),
     /// It has no flow entry: for `pipeline::begin`.
     Begin(Version),
+    /// It is an ICMP error: for `pipeline::explain`.
+    Explain(Version),
     /// Its plan needs a flow: for `pipeline::open`.
     Open(Version),
     /// Its flow entry says all: for `pipeline::carry`.
@@ -91,6 +93,7 @@ impl Verdict {
             k if k == VerdictKind::Accept as u32 => Decision::Accept,
             k if k == VerdictKind::CatchUp as u32 => Decision::CatchUp(version),
             k if k == VerdictKind::Begin as u32 => Decision::Begin(version),
+            k if k == VerdictKind::Explain as u32 => Decision::Explain(version),
             k if k == VerdictKind::Open as u32 => Decision::Open(version),
             k if k == VerdictKind::Carry as u32 => Decision::Carry(version),
             k if k == VerdictKind::Drop as u32 => Decision::Drop(reason(detail)),
@@ -148,6 +151,9 @@ impl From<Decision> for Verdict {
             }
             Decision::Begin(version) => {
                 Self::pack(VerdictKind::Begin, number(version), NOBODY, NOWHERE)
+            }
+            Decision::Explain(version) => {
+                Self::pack(VerdictKind::Explain, number(version), NOBODY, NOWHERE)
             }
             Decision::Open(version) => {
                 Self::pack(VerdictKind::Open, number(version), NOBODY, NOWHERE)

@@ -9,7 +9,7 @@ use netd_common::map::flow::{FlowKey, FlowValue};
 use crate::parse::Packet;
 use crate::policy::Plan;
 use crate::tables::FlowTable;
-use crate::verdict::Ledger;
+use crate::verdict::{Ledger, Verdict};
 
 /// How far the flow table decides a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,15 @@ pub struct Work<A> {
     pub reply: FlowValue<A>,
     /// The plan of a new flow.
     pub plan: Plan<A>,
+    /// What becomes of an ICMP error that is about no flow of ours.
+    pub otherwise: Option<Verdict>,
     /// Whom the packet is counted against.
     pub ledger: Ledger,
+}
+
+/// Makes the compiler read its notes anew instead of remembering by which way it came here: the
+/// verifier would follow each way to the end. Costs nothing at run time.
+#[inline(always)]
+pub fn forget_ways() {
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
 }

@@ -120,6 +120,8 @@ pub enum VerdictKind {
     Open = 12,
     /// Left to the stage that translates and sends.
     Carry = 13,
+    /// Left to the stage that translates ICMP errors.
+    Explain = 14,
 }
 
 layout!(

@@ -92,7 +92,7 @@ pub(super) fn works(hook: u32) -> Option<&'static mut Works> {
 
 /// The maps, with the context that the kernel's own lookups want.
 #[derive(Debug)]
-pub struct Maps {
+pub(super) struct Maps {
     ctx: *mut c_void,
 }
 

@@ -17,7 +17,7 @@ const BPF_F_IPV6: u64 = 1 << 7;
 
 /// The packet that a program was called for.
 #[derive(Debug)]
-pub struct Skb {
+pub(super) struct Skb {
     ctx: *mut __sk_buff,
 }
 

@@ -1,0 +1,444 @@
+//! The loaded object, packet by packet: verdict, bytes, and exactly which counters moved. Needs
+//! root; the programs run on `lo` of a network namespace of the test's own.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its helpers are shared by its own crate only"
+)]
+
+mod dataplane;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use aya::Ebpf;
+use aya::programs::{Program, TestRun, TestRunOptions};
+use dataplane::tables;
+use netd_common::map::config::{Config, TRACE_VERDICTS};
+use netd_common::map::counter::{
+    DropKey, EndpointCounters, EventBudget, TrafficCounter, VerdictKind, VerdictTrace,
+};
+use netd_common::map::endpoint::{
+    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
+    StationKey, StationValue,
+};
+use netd_common::map::network::{
+    HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, SubnetValue, UplinkValue,
+};
+use netd_common::map::published::{PublishedKey, PublishedValue};
+use netd_common::verdict::Event;
+use netd_common::wire::{ARP_REPLY, ARP_REQUEST, Arp, ETHERTYPE_IPV4, TCP_SYN};
+use netd_common::{
+    Be16, DropReason, EndpointIndex, FORWARD_MARK, Hook, IfIndex, Ipv4, Ipv6, MacAddr,
+    NetworkIndex, V4, V6,
+};
+use netd_ebpf::packet::PacketBuf;
+use netd_ebpf::testing::Frame;
+use netd_ebpf::testing::build::{Build, Ends, arp, see};
+use nix::sched::{CloneFlags, unshare};
+
+const LO: IfIndex = IfIndex(1);
+const NET: NetworkIndex = NetworkIndex(1);
+const FIRST: EndpointIndex = EndpointIndex(1);
+const SECOND: EndpointIndex = EndpointIndex(2);
+const SECOND_VETH: IfIndex = IfIndex(77);
+/// `lo`'s own MAC, so that frames from outside are "for the host".
+const GATEWAY_MAC: MacAddr = MacAddr([0; 6]);
+const FIRST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+const SECOND_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
+const UNTOUCHED: i32 = -1;
+const SHOT: i32 = 2;
+const REDIRECT: i32 = 7;
+
+/// The addresses of a family in the scene.
+trait Lab: Build {
+    fn container(host: u8) -> Self::Addr;
+    fn outside(host: u8) -> Self::Addr;
+}
+
+impl Lab for V4 {
+    fn container(host: u8) -> Ipv4 {
+        Ipv4::new([10, 1, 0, host])
+    }
+    fn outside(host: u8) -> Ipv4 {
+        Ipv4::new([198, 51, 100, host])
+    }
+}
+
+impl Lab for V6 {
+    fn container(host: u8) -> Ipv6 {
+        Ipv6::new([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host])
+    }
+    fn outside(host: u8) -> Ipv6 {
+        Ipv6::new([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host])
+    }
+}
+
+fn ip(args: &str) {
+    let status = Command::new("ip").args(args.split_whitespace()).status();
+    assert!(status.expect("ip runs").success(), "ip {args}");
+}
+
+fn ifindex(name: &str) -> IfIndex {
+    IfIndex(nix::net::if_::if_nametoindex(name).expect("a device"))
+}
+
+/// The object with one host's tables, in a namespace with a gateway device and an uplink.
+fn object() -> Ebpf {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own");
+    ip("link set lo up");
+    ip("link add gw0 type bridge");
+    ip("link add up0 type veth peer name far0");
+    ip("link set far0 up");
+    ip("link set gw0 up");
+    ip("link set up0 up");
+    ip("addr add 198.51.100.1/24 dev up0");
+    ip("addr add 2001:db8::1/64 dev up0 nodad");
+    ip("route add default via 198.51.100.254");
+    ip("-6 route add default via 2001:db8::fe");
+    for family in ["ipv4", "ipv6"] {
+        std::fs::write(format!("/proc/sys/net/{family}/conf/gw0/forwarding"), "1")
+            .expect("a sysctl");
+    }
+    let mut ebpf = dataplane::load();
+    for hook in Hook::ALL {
+        dataplane::verify(&mut ebpf, hook.name());
+    }
+    fill(&mut ebpf);
+    ebpf
+}
+
+fn fill(ebpf: &mut Ebpf) {
+    let config = Config {
+        generation: 1,
+        flags: TRACE_VERDICTS,
+        snat_first: 50_000,
+        snat_last: 50_015,
+        udp_s: 30,
+        tcp_syn_s: 30,
+        event_rate: 1,
+        replication_limit: 8,
+        ..Config::ZERO
+    };
+    tables::set(ebpf, "config", 0, config);
+    let network = NetworkValue {
+        flags: MASQUERADE_V4 | MASQUERADE_V6,
+        gateway: ifindex("gw0"),
+        member_count: 1,
+        gateway_mac: GATEWAY_MAC,
+        ..NetworkValue::default()
+    };
+    tables::set(ebpf, "networks", NET.0, network);
+    let first = EndpointValue {
+        index: FIRST,
+        network: NET,
+        flags: CHECK_MAC | CHECK_ADDRESS,
+        v4: V4::container(2),
+        v6: V6::container(2),
+        mac: FIRST_MAC,
+        gateway_mac: GATEWAY_MAC,
+    };
+    tables::put(ebpf, "endpoints", LO, first);
+    tables::put(ebpf, "gateways", LO, NET.0);
+    let place = StationValue { endpoint: SECOND, ifindex: SECOND_VETH };
+    tables::put(ebpf, "stations", StationKey { network: NET, mac: SECOND_MAC, pad: 0 }, place);
+    let uplink = UplinkValue { v4: V4::outside(1), v6: V6::outside(1), ..UplinkValue::default() };
+    tables::put(ebpf, "uplinks", ifindex("up0"), uplink);
+    fill_family::<V4>(ebpf, "v4", 24);
+    fill_family::<V6>(ebpf, "v6", 64);
+}
+
+fn fill_family<F: Lab>(ebpf: &mut Ebpf, family: &str, prefix: u32)
+where
+    F::Addr: aya::Pod,
+    AddressKey<F::Addr>: aya::Pod,
+    PublishedKey<F::Addr>: aya::Pod,
+    PublishedValue<F::Addr>: aya::Pod,
+{
+    let table = |name: &str| format!("{name}_{family}");
+    let holder = |host, endpoint, ifindex, mac, flags| {
+        (
+            AddressKey { network: NET, addr: F::container(host) },
+            AddressValue { endpoint, ifindex, mac, flags },
+        )
+    };
+    let gateway = holder(1, EndpointIndex::NONE, ifindex("gw0"), GATEWAY_MAC, ADDRESS_IS_GATEWAY);
+    let second = holder(3, SECOND, SECOND_VETH, SECOND_MAC, 0);
+    tables::put(ebpf, &table("addresses"), gateway.0, gateway.1);
+    tables::put(ebpf, &table("addresses"), second.0, second.1);
+    tables::prefix(ebpf, &table("subnets"), prefix, F::container(0), SubnetValue { network: NET });
+    let host = HostAddressValue { ifindex: ifindex("up0"), network: NetworkIndex::HOST };
+    tables::put(ebpf, &table("host_addrs"), F::outside(1), host);
+    let key = PublishedKey { addr: F::outside(1), port: Be16::new(8_080), proto: 6, pad: 0 };
+    let backend = PublishedValue {
+        target: F::container(3),
+        network: NET,
+        endpoint: SECOND,
+        ifindex: SECOND_VETH,
+        slot: 5,
+        mac: SECOND_MAC,
+        port: Be16::new(80),
+    };
+    tables::put(ebpf, &table("published"), key, backend);
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+struct Outcome {
+    action: i32,
+    trace: VerdictTrace,
+    frame: Frame,
+    moved: BTreeMap<String, u64>,
+}
+
+impl Outcome {
+    fn moved(&self) -> Vec<(&str, u64)> {
+        self.moved.iter().map(|(name, by)| (name.as_str(), *by)).collect()
+    }
+}
+
+/// Offsets in the kernel's `struct __sk_buff`, which never change.
+const SKB_LEN: usize = 192;
+const SKB_MARK: usize = 8;
+
+fn run(ebpf: &mut Ebpf, hook: Hook, frame: &Frame) -> Outcome {
+    let before = counters(ebpf);
+    let mut bytes = vec![0; 512];
+    let mut context = vec![0; SKB_LEN];
+    context[SKB_MARK..SKB_MARK + 4].copy_from_slice(&frame.mark.to_ne_bytes());
+    let mut context_out = vec![0; SKB_LEN];
+    let result = {
+        let Some(Program::SchedClassifier(program)) = ebpf.program_mut(hook.name()) else {
+            panic!("{} is no classifier", hook.name());
+        };
+        let options = TestRunOptions {
+            data_in: Some(&frame.bytes),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            repeat: 1,
+            ..TestRunOptions::default()
+        };
+        program.test_run(options).expect("the program runs")
+    };
+    bytes.truncate(result.data_size_out as usize);
+    let mark: [u8; 4] = context_out[SKB_MARK..SKB_MARK + 4].try_into().expect("four bytes");
+    let after = counters(ebpf);
+    let moved = after
+        .into_iter()
+        .map(|(name, value)| (value - before.get(&name).copied().unwrap_or_default(), name))
+        .filter(|(by, _)| *by != 0)
+        .map(|(by, name)| (name, by))
+        .collect();
+    Outcome {
+        action: result.return_value.cast_signed(),
+        trace: take_trace(ebpf),
+        frame: Frame { bytes, mark: u32::from_ne_bytes(mark), ifindex: LO, ..Frame::default() },
+        moved,
+    }
+}
+
+/// The trace of the CPU that ran, and none for the next run to mistake.
+fn take_trace(ebpf: &mut Ebpf) -> VerdictTrace {
+    let traces = tables::per_cpu::<VerdictTrace>(ebpf, "scratch", 0);
+    let found = traces.iter().copied().find(|trace| trace.kind != 0).unwrap_or_default();
+    tables::clear_per_cpu::<VerdictTrace>(ebpf, "scratch", 0);
+    found
+}
+
+/// Every counter of the object by name.
+fn counters(ebpf: &mut Ebpf) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for index in [FIRST, SECOND] {
+        let cpus = tables::per_cpu::<EndpointCounters>(ebpf, "counters", index.0);
+        all.insert(
+            format!("{}.from_container", index.0),
+            cpus.iter().map(|c| c.from_container.packets).sum(),
+        );
+        all.insert(
+            format!("{}.to_container", index.0),
+            cpus.iter().map(|c| c.to_container.packets).sum(),
+        );
+    }
+    for (key, cpus) in tables::all_per_cpu::<DropKey, TrafficCounter>(ebpf, "drops") {
+        let reason =
+            DropReason::from_number(u8::try_from(key.reason).expect("a reason")).expect("a reason");
+        let hook = Hook::from_number(u8::try_from(key.hook).expect("a hook")).expect("a hook");
+        let name =
+            format!("drop.{}.{}.{}.{}", reason.name(), hook.name(), key.endpoint.0, key.network.0);
+        all.insert(name, cpus.iter().map(|c| c.packets).sum());
+    }
+    for (stat, name) in netd_common::map::counter::FlowStat::ALL {
+        let cpus = tables::per_cpu::<u64>(ebpf, "flow_stats", *stat as u32);
+        all.insert(format!("flow.{name}"), cpus.iter().sum());
+    }
+    all.insert("hits.5".to_owned(), tables::per_cpu::<u64>(ebpf, "published_hits", 5).iter().sum());
+    all.insert("probes.0".to_owned(), tables::per_cpu::<u64>(ebpf, "snat_probes", 0).iter().sum());
+    all
+}
+
+fn trace(kind: VerdictKind, ifindex: IfIndex, network: NetworkIndex) -> VerdictTrace {
+    VerdictTrace { kind: kind as u32, ifindex, reason: 0, network }
+}
+
+fn to_neighbor<F: Lab>() -> Ends<F> {
+    Ends { macs: (SECOND_MAC, FIRST_MAC), src: F::container(2), dst: F::container(3), ifindex: LO }
+}
+
+fn via_gateway<F: Lab>(dst: F::Addr) -> Ends<F> {
+    Ends { macs: (GATEWAY_MAC, FIRST_MAC), src: F::container(2), dst, ifindex: LO }
+}
+
+fn arriving<F: Lab>(dst: F::Addr) -> Ends<F> {
+    Ends { macs: (GATEWAY_MAC, SECOND_MAC), src: F::outside(9), dst, ifindex: LO }
+}
+
+macro_rules! on_both_families {
+    ($(fn $name:ident<$family:ident>($ebpf:ident) $body:block)+) => {$(
+        #[test]
+        fn $name() {
+            fn claim<$family: Lab>($ebpf: &mut Ebpf) $body
+            let mut ebpf = object();
+            claim::<V4>(&mut ebpf);
+            claim::<V6>(&mut ebpf);
+        }
+    )+};
+}
+
+on_both_families! {
+    fn a_neighbours_packet_is_delivered_unchanged<F>(ebpf) {
+        let sent = to_neighbor::<F>().udp(1_111, 53);
+        let out = run(ebpf, Hook::FromContainer, &sent);
+        assert_eq!(out.action, REDIRECT);
+        assert_eq!(out.trace, trace(VerdictKind::Deliver, SECOND_VETH, NET));
+        assert_eq!(out.frame.bytes, sent.bytes);
+        assert_eq!(out.moved(), [("1.from_container", 1), ("2.to_container", 1)]);
+    }
+
+    fn a_spoofed_packet_is_dropped_and_counted_once<F>(ebpf) {
+        let mut ends = to_neighbor::<F>();
+        ends.src = F::container(3);
+        let out = run(ebpf, Hook::FromContainer, &ends.udp(1_111, 53));
+        assert_eq!(out.action, SHOT);
+        assert_eq!(out.trace.reason, DropReason::SpoofedSource as u32);
+        assert_eq!(out.moved(), [("drop.spoofed_source.from_container.1.1", 1)]);
+    }
+
+    fn a_published_port_is_translated<F>(ebpf) {
+        let out = run(ebpf, Hook::FromNetdev, &arriving::<F>(F::outside(1)).tcp(1_111, 8_080, TCP_SYN));
+        assert_eq!(out.action, REDIRECT);
+        assert_eq!(out.trace, trace(VerdictKind::Deliver, SECOND_VETH, NetworkIndex::HOST));
+        let seen = see::<F>(&out.frame);
+        assert_eq!(seen.macs, (SECOND_MAC, GATEWAY_MAC));
+        assert_eq!(seen.addrs, (F::outside(9), F::container(3)));
+        assert_eq!((seen.ports, seen.ttl), ((1_111, 80), 63));
+        assert_eq!(out.moved(), [("2.to_container", 1), ("flow.created", 1), ("hits.5", 1)]);
+    }
+
+    fn an_unpublished_port_is_untouched<F>(ebpf) {
+        let sent = arriving::<F>(F::outside(1)).tcp(1_111, 22, TCP_SYN);
+        let out = run(ebpf, Hook::FromNetdev, &sent);
+        assert_eq!(out.action, UNTOUCHED);
+        assert_eq!(out.frame.bytes, sent.bytes);
+        assert_eq!(out.moved(), []);
+    }
+
+    fn a_query_to_the_outside_is_masqueraded<F>(ebpf) {
+        let out = run(ebpf, Hook::FromContainer, &via_gateway::<F>(F::outside(9)).udp(50_003, 53));
+        assert_eq!(out.action, REDIRECT);
+        assert_eq!(out.trace, trace(VerdictKind::Uplink, ifindex("up0"), NET));
+        let seen = see::<F>(&out.frame);
+        assert_eq!(seen.addrs, (F::outside(1), F::outside(9)));
+        assert_eq!((seen.ports, seen.ttl), ((50_003, 53), 63));
+        assert_eq!(out.frame.mark, FORWARD_MARK);
+        assert_eq!(out.moved(), [("1.from_container", 1), ("flow.created", 1), ("probes.0", 1)]);
+        let reply = run(ebpf, Hook::FromNetdev, &arriving::<F>(F::outside(1)).udp(53, 50_003));
+        assert_eq!(reply.trace, trace(VerdictKind::Deliver, LO, NetworkIndex::HOST));
+        assert_eq!(see::<F>(&reply.frame).addrs, (F::outside(9), F::container(2)));
+        assert_eq!(reply.moved(), [("1.to_container", 1), ("flow.promoted", 1)]);
+    }
+
+    fn the_gateway_address_is_the_hosts_stack<F>(ebpf) {
+        let sent = via_gateway::<F>(F::container(1)).udp(1, 2);
+        let out = run(ebpf, Hook::FromContainer, &sent);
+        assert_eq!((out.action, out.trace), (REDIRECT, trace(VerdictKind::HostStack, ifindex("gw0"), NET)));
+        assert_eq!(out.frame.bytes, sent.bytes);
+        assert_eq!(out.moved(), [("1.from_container", 1)]);
+    }
+
+    fn a_group_is_replicated<F>(ebpf) {
+        let mut ends = to_neighbor::<F>();
+        ends.macs.0 = MacAddr::BROADCAST;
+        let out = run(ebpf, Hook::FromContainer, &ends.udp(1, 2));
+        assert_eq!(out.trace.kind, VerdictKind::Replicate as u32);
+        assert_eq!(out.moved(), [("1.from_container", 1)]);
+    }
+
+    fn a_leak_is_stopped_and_our_own_mark_cleared<F>(ebpf) {
+        let mut leak = via_gateway::<F>(F::outside(9)).udp(1, 2);
+        let out = run(ebpf, Hook::ToNetdev, &leak);
+        assert_eq!(out.action, SHOT);
+        assert_eq!(out.moved(), [("drop.leaked_source.to_netdev.0.1", 1)]);
+        leak.mark = FORWARD_MARK;
+        let out = run(ebpf, Hook::ToNetdev, &leak);
+        assert_eq!((out.action, out.frame.mark), (UNTOUCHED, 0));
+        assert_eq!(out.moved(), []);
+    }
+
+    fn the_hosts_packet_goes_to_the_veth_and_is_counted_there<F>(ebpf) {
+        let sent = to_neighbor::<F>().udp(1, 2);
+        let out = run(ebpf, Hook::FromHost, &sent);
+        assert_eq!((out.action, out.trace), (REDIRECT, trace(VerdictKind::ToVeth, SECOND_VETH, NET)));
+        assert_eq!(out.moved(), []);
+        let out = run(ebpf, Hook::ToContainer, &sent);
+        assert_eq!(out.action, UNTOUCHED);
+        assert_eq!(out.moved(), [("1.to_container", 1)]);
+    }
+}
+
+#[test]
+fn arp_is_answered_in_place() {
+    let mut ebpf = object();
+    let question = Arp {
+        hardware: Be16::new(1),
+        protocol: ETHERTYPE_IPV4,
+        hardware_len: 6,
+        protocol_len: 4,
+        operation: ARP_REQUEST,
+        sender_mac: FIRST_MAC,
+        sender: Arp::halves(V4::container(2)),
+        target_mac: MacAddr([0; 6]),
+        target: Arp::halves(V4::container(3)),
+    };
+    let sent = arp((MacAddr::BROADCAST, FIRST_MAC), &question, LO);
+    let out = run(&mut ebpf, Hook::FromContainer, &sent);
+    assert_eq!((out.action, out.trace.kind), (REDIRECT, VerdictKind::Answer as u32));
+    let answer: Arp = out.frame.load(14).expect("an ARP message");
+    assert_eq!((answer.operation, answer.sender_mac), (ARP_REPLY, SECOND_MAC));
+    assert_eq!(out.moved(), [("1.from_container", 1)]);
+}
+
+#[test]
+fn the_monitor_hears_of_drops_up_to_the_rate_and_of_what_it_lost() {
+    let mut ebpf = object();
+    let mut ends = to_neighbor::<V6>();
+    ends.src = V6::container(9);
+    for _ in 0..8 {
+        run(&mut ebpf, Hook::FromContainer, &ends.udp(1_111, 53));
+    }
+    let events = tables::events(&mut ebpf);
+    let lost: u64 =
+        tables::per_cpu::<EventBudget>(&mut ebpf, "event_budget", 0).iter().map(|b| b.lost).sum();
+    assert!(!events.is_empty(), "at least one event");
+    assert_eq!(events.len() as u64 + lost, 8, "each drop is an event or lost");
+    assert!(lost > 0, "one event a second and CPU");
+    let Event { src, dst, sport, dport, reason, hook, family, proto, endpoint, network, .. } =
+        events[0];
+    assert_eq!((src, dst), (V6::container(9), V6::container(3)));
+    assert_eq!((sport.get(), dport.get(), family, proto), (1_111, 53, 6, 17));
+    assert_eq!((reason, hook), (DropReason::SpoofedSource as u8, Hook::FromContainer as u8));
+    assert_eq!((endpoint, network), (FIRST, NET));
+}
