@@ -9,7 +9,6 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use anyhow::{Context, Result};
 
 const MAP_CREATE: libc::c_int = 0;
-const MAP_UPDATE: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
@@ -20,7 +19,7 @@ const LICENSE: &[u8] = b"Dual MIT/GPL\0";
 
 /// A kind of program that we load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// At the driver's edge.
     Xdp,
     /// At tc ingress, by tcx.
@@ -46,7 +45,7 @@ impl Kind {
 /// One instruction as the kernel reads it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
+pub(crate) struct Instruction {
     code: u8,
     registers: u8,
     offset: i16,
@@ -55,7 +54,7 @@ pub struct Instruction {
 
 impl Instruction {
     /// By its parts: opcode, destination, source, offset, immediate.
-    pub const fn new(code: u8, (to, from): (u8, u8), offset: i16, immediate: i32) -> Self {
+    pub(crate) const fn new(code: u8, (to, from): (u8, u8), offset: i16, immediate: i32) -> Self {
         Self { code, registers: to | (from << 4), offset, immediate }
     }
 }
@@ -86,16 +85,6 @@ struct MapCreate {
     capacity: u32,
     flags: u32,
     inner: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct MapElement {
-    map: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 #[repr(C)]
@@ -142,7 +131,7 @@ struct XdpContext {
 }
 
 /// Loads a program.
-pub fn load(kind: Kind, instructions: &[Instruction]) -> Result<OwnedFd> {
+pub(crate) fn load(kind: Kind, instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut log = vec![0_u8; 65_536];
     let mut attributes = ProgLoad {
         kind: kind.program_type(),
@@ -163,7 +152,7 @@ pub fn load(kind: Kind, instructions: &[Instruction]) -> Result<OwnedFd> {
 }
 
 /// An array of one 8-byte counter.
-pub fn counter() -> Result<OwnedFd> {
+pub(crate) fn counter() -> Result<OwnedFd> {
     let mut attributes = MapCreate {
         kind: MAP_TYPE_ARRAY,
         key_len: 4,
@@ -174,20 +163,8 @@ pub fn counter() -> Result<OwnedFd> {
     open(MAP_CREATE, &mut attributes).context("creating a counter")
 }
 
-/// Sets the counter.
-pub fn set_counter(map: &OwnedFd, value: u64) -> Result<()> {
-    let key = 0_u32;
-    let mut attributes = MapElement {
-        map: number(map.as_raw_fd())?,
-        key: &raw const key as u64,
-        value: &raw const value as u64,
-        ..MapElement::default()
-    };
-    call(MAP_UPDATE, &mut attributes).map(|_| ()).context("setting a counter")
-}
-
 /// Attaches a program to a link of the caller's namespace until the descriptor closes.
-pub fn attach(kind: Kind, program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
+pub(crate) fn attach(kind: Kind, program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
     let mut attributes = LinkCreate {
         program: number(program.as_raw_fd())?,
         target: ifindex,
@@ -199,10 +176,9 @@ pub fn attach(kind: Kind, program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
 
 /// Runs an XDP program `count` times on frames that arrive, for real, on a link of the caller's
 /// namespace.
-pub fn inject(program: &OwnedFd, ifindex: u32, frame: &[u8], count: u32) -> Result<()> {
+pub(crate) fn inject(program: &OwnedFd, ifindex: u32, frame: &[u8], count: u32) -> Result<()> {
     let frame_len = u32::try_from(frame.len())?;
-    let context =
-        XdpContext { data_end: frame_len, ingress: ifindex, ..XdpContext::default() };
+    let context = XdpContext { data_end: frame_len, ingress: ifindex, ..XdpContext::default() };
     let mut attributes = TestRun {
         program: number(program.as_raw_fd())?,
         data_in_len: frame_len,

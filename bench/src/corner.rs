@@ -15,7 +15,7 @@ const PREFIX: &str = "netd-bench-";
 
 /// Leaves the machine's mounts alone: from here on, mounts are ours and end with us. To be called
 /// while the process has one thread.
-pub fn isolate() -> Result<()> {
+pub(crate) fn isolate() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("own mount namespace (root is needed)")?;
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).context("private mounts")
@@ -23,13 +23,13 @@ pub fn isolate() -> Result<()> {
 
 /// A directory for one daemon: state, sockets, a bpffs. Removed when dropped.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
     /// Makes one with a bpffs in it.
-    pub fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
@@ -42,7 +42,7 @@ impl Directory {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -64,14 +64,14 @@ impl Drop for Directory {
 /// A cgroup of this process with a threaded child for clients on a host, so that only their sockets
 /// meet a daemon's programs. Removed when dropped, with the process put back where it was.
 #[derive(Debug)]
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     home: PathBuf,
     path: PathBuf,
 }
 
 impl Cgroup {
     /// Makes it and moves this process into it.
-    pub fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         let root = hierarchy()?;
         sweep(&root);
         let own = fs::read_to_string("/proc/self/cgroup").context("own cgroup")?;
@@ -89,7 +89,7 @@ impl Cgroup {
     }
 
     /// The child for the threads of clients.
-    pub fn clients(&self) -> PathBuf {
+    pub(crate) fn clients(&self) -> PathBuf {
         self.path.join("clients")
     }
 }

@@ -11,15 +11,15 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// The longest burst: the throttle takes real-time threads off a CPU after 950 ms of a second.
-pub const LONGEST_BURST: Duration = Duration::from_millis(600);
+pub(crate) const LONGEST_BURST: Duration = Duration::from_millis(600);
 
 /// Rest after a burst, which lets ordinary threads of the CPU run.
-pub const REST: Duration = Duration::from_millis(50);
+pub(crate) const REST: Duration = Duration::from_millis(50);
 
 const PRIORITY: libc::c_int = 10;
 
 /// The CPU that measures: the last one we may use, as the first ones serve most interrupts.
-pub fn measuring() -> Result<usize> {
+pub(crate) fn measuring() -> Result<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("CPUs of this process")?;
     (0..CpuSet::count())
         .rev()
@@ -28,18 +28,18 @@ pub fn measuring() -> Result<usize> {
 }
 
 /// Pins the calling thread.
-pub fn pin(cpu: usize) -> Result<()> {
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu).context("CPU number")?;
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to CPU {cpu}"))
 }
 
 /// Gives the calling thread real-time priority until the value is dropped.
-pub struct RealTime(());
+pub(crate) struct RealTime(());
 
 impl RealTime {
     /// Starts it.
-    pub fn enter() -> Result<Self> {
+    pub(crate) fn enter() -> Result<Self> {
         set_scheduler(libc::SCHED_FIFO, PRIORITY).context("real-time priority")?;
         Ok(Self(()))
     }
@@ -54,7 +54,7 @@ impl Drop for RealTime {
 }
 
 /// Lets the CPU breathe between bursts.
-pub fn rest() {
+pub(crate) fn rest() {
     thread::sleep(REST);
 }
 

@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 /// Where and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// Unix time, seconds.
-    pub taken_at: u64,
+    pub(crate) taken_at: u64,
     /// Name and value of what matters.
-    pub facts: BTreeMap<String, String>,
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 /// Looks around.
-pub fn look() -> Environment {
+pub(crate) fn look() -> Environment {
     let taken_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let mut facts = BTreeMap::new();
     let mut note = |name: &str, value: Option<String>| {

@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 
 /// Length of a frame without its check sequence, as the kernel counts it; 64 on a wire with it would
 /// be 60, but every rig gets the same.
-pub const FRAME_LEN: usize = 64;
+pub(crate) const FRAME_LEN: usize = 64;
 
 const IDENTIFICATION: i16 = 18;
 const SOURCE_LOW: i16 = 28;
@@ -30,24 +30,24 @@ const VARIED_PORTS_MASK: i32 = 0x7fff;
 const FIRST_VARIED_PORT: i32 = 1024;
 
 /// A MAC address.
-pub type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
 /// The frame that is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Where it comes from.
-    pub source: SocketAddrV4,
+    pub(crate) source: SocketAddrV4,
     /// Where it goes.
-    pub destination: SocketAddrV4,
+    pub(crate) destination: SocketAddrV4,
     /// Source MAC.
-    pub source_mac: Mac,
+    pub(crate) source_mac: Mac,
     /// Destination MAC.
-    pub destination_mac: Mac,
+    pub(crate) destination_mac: Mac,
 }
 
 /// Whether frames belong to one flow or each to a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flows {
+pub(crate) enum Flows {
     /// The frame as it is.
     One,
     /// Each from another port and address of the source's /16.
@@ -55,17 +55,22 @@ pub enum Flows {
 }
 
 /// The generator on a link.
-pub struct Generator {
+pub(crate) struct Generator {
     program: OwnedFd,
     namespace: Namespace,
     ifindex: u32,
-    counter: OwnedFd,
+    _counter: OwnedFd,
     _receive_queue: OwnedFd,
 }
 
 impl Generator {
     /// Puts it on a link of a namespace.
-    pub fn new(namespace: &Namespace, ifindex: u32, frame: Frame, flows: Flows) -> Result<Self> {
+    pub(crate) fn new(
+        namespace: &Namespace,
+        ifindex: u32,
+        frame: Frame,
+        flows: Flows,
+    ) -> Result<Self> {
         let counter = bpf::counter()?;
         let instructions = program(&frame.bytes(flows), flows, counter.as_raw_fd());
         let program = bpf::load(Kind::Xdp, &instructions)?;
@@ -73,16 +78,11 @@ impl Generator {
         let passing = bpf::load(Kind::Xdp, &verdict(XDP_PASS))?;
         let receive_queue = namespace.run(|| bpf::attach(Kind::Xdp, &passing, ifindex))?;
         let namespace = namespace.clone();
-        Ok(Self { program, namespace, ifindex, counter, _receive_queue: receive_queue })
-    }
-
-    /// Lets varied flows begin after the first `flows`.
-    pub fn skip(&self, flows: u64) -> Result<()> {
-        bpf::set_counter(&self.counter, flows)
+        Ok(Self { program, namespace, ifindex, _counter: counter, _receive_queue: receive_queue })
     }
 
     /// Sends frames in one burst on a CPU and says how long it took.
-    pub fn send(&self, cpu: usize, count: u32) -> Result<Duration> {
+    pub(crate) fn send(&self, cpu: usize, count: u32) -> Result<Duration> {
         self.namespace.run(|| {
             cpu::pin(cpu)?;
             let _burst = RealTime::enter()?;
@@ -94,25 +94,26 @@ impl Generator {
 }
 
 /// Drops everything that arrives on a link while it is held: the least that a packet can cost.
-pub struct IngressDrop(#[allow(dead_code, reason = "closing it detaches")] OwnedFd);
+pub(crate) struct IngressDrop(#[allow(dead_code, reason = "closing it detaches")] OwnedFd);
 
 impl IngressDrop {
     /// Attaches it.
-    pub fn new(namespace: &Namespace, ifindex: u32) -> Result<Self> {
+    pub(crate) fn new(namespace: &Namespace, ifindex: u32) -> Result<Self> {
         let program = bpf::load(Kind::Tcx, &verdict(TC_ACT_SHOT))?;
         namespace.run(|| bpf::attach(Kind::Tcx, &program, ifindex)).map(Self)
     }
 }
 
 /// Index of a link in a namespace.
-pub fn ifindex(namespace: &Namespace, link: &str) -> Result<u32> {
+pub(crate) fn ifindex(namespace: &Namespace, link: &str) -> Result<u32> {
     namespace.run(|| nix::net::if_::if_nametoindex(link).with_context(|| format!("link {link}")))
 }
 
 /// MAC of a link in a namespace.
-pub fn mac(namespace: &Namespace, link: &str) -> Result<Mac> {
+pub(crate) fn mac(namespace: &Namespace, link: &str) -> Result<Mac> {
     let wanted = namespace.run(|| {
-        nix::ifaddrs::getifaddrs().context("links")?
+        nix::ifaddrs::getifaddrs()
+            .context("links")?
             .filter(|entry| entry.interface_name == link)
             .find_map(|entry| entry.address?.as_link_addr()?.addr())
             .with_context(|| format!("no MAC of {link}"))

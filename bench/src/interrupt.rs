@@ -13,7 +13,7 @@ extern "C" fn stop(_signal: libc::c_int) {
 }
 
 /// Turns ctrl-C and termination into the flag.
-pub fn install() -> Result<()> {
+pub(crate) fn install() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(stop), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
@@ -23,12 +23,12 @@ pub fn install() -> Result<()> {
 }
 
 /// Whether to stop.
-pub fn requested() -> bool {
+pub(crate) fn requested() -> bool {
     STOPPED.load(Ordering::Relaxed)
 }
 
 /// An error once a stop was asked for.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     if requested() {
         bail!("stopped by a signal");
     }

@@ -82,11 +82,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let results = if arguments.report_only {
-        report::read(&arguments.results)?
-    } else {
-        measure(arguments)?
-    };
+    let results =
+        if arguments.report_only { report::read(&arguments.results)? } else { measure(arguments)? };
     report::write(&results, &arguments.results)?;
     if let Some(readme) = &arguments.readme {
         report::into_readme(&results, readme)?;

@@ -17,13 +17,13 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace.
 #[derive(Clone, Debug)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     file: Arc<File>,
 }
 
 impl Namespace {
     /// A fresh one with its loopback up.
-    pub fn create() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         let file = thread::scope(|scope| {
             join(scope.spawn(|| -> Result<File> {
                 unshare(CloneFlags::CLONE_NEWNET).context("new network namespace")?;
@@ -36,23 +36,23 @@ impl Namespace {
     }
 
     /// One that a path names.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         Ok(Self { file: Arc::new(file) })
     }
 
     /// A path that names it while this process lives.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
 
     /// Moves the calling thread into it, for good.
-    pub fn enter(&self) -> Result<()> {
+    pub(crate) fn enter(&self) -> Result<()> {
         setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("entering a network namespace")
     }
 
     /// Runs something in it, on a thread of its own.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
             join(scope.spawn(|| {
                 self.enter()?;
@@ -62,7 +62,7 @@ impl Namespace {
     }
 
     /// A command that will run in it.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         let file = Arc::clone(&self.file);
         // SAFETY: between fork and exec only `setns` and `prctl` are called, plain system calls on a
@@ -77,17 +77,17 @@ impl Namespace {
     }
 
     /// One line for `ip`.
-    pub fn ip(&self, line: &str) -> Result<()> {
+    pub(crate) fn ip(&self, line: &str) -> Result<()> {
         self.ip_batch(std::slice::from_ref(&line.to_owned()))
     }
 
     /// Many lines for `ip`, in one process.
-    pub fn ip_batch(&self, lines: &[String]) -> Result<()> {
+    pub(crate) fn ip_batch(&self, lines: &[String]) -> Result<()> {
         feed(self.command("ip").args(["-batch", "-"]), &(lines.join("\n") + "\n"))
     }
 
     /// Writes settings under `/proc/sys/net`.
-    pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
+    pub(crate) fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
             settings.iter().try_for_each(|(name, value)| {
                 fs::write(format!("/proc/sys/net/{name}"), value)
@@ -97,7 +97,7 @@ impl Namespace {
     }
 
     /// Packets that a link of it has received.
-    pub fn received(&self, link: &str) -> Result<u64> {
+    pub(crate) fn received(&self, link: &str) -> Result<u64> {
         self.run(|| {
             let table = fs::read_to_string("/proc/thread-self/net/dev").context("link counters")?;
             table
@@ -111,7 +111,7 @@ impl Namespace {
 }
 
 /// Feeds text to a command and names its complaint.
-pub fn feed(command: &mut Command, input: &str) -> Result<()> {
+pub(crate) fn feed(command: &mut Command, input: &str) -> Result<()> {
     let name = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::piped())
@@ -136,7 +136,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<()> {
 }
 
 /// The result of a thread, its panic as an error.
-pub fn join<T>(handle: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(crate) fn join<T>(handle: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     handle.join().map_err(|_| anyhow!("a thread of the bench panicked"))?
 }
 

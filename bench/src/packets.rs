@@ -4,6 +4,7 @@
 //! dropped, nowhere.
 
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,7 +20,7 @@ use crate::statistics::Better;
 use crate::units::{nanoseconds, real};
 
 /// Name of the limit: frames dropped at tc ingress of the uplink.
-pub const TC_DROP: &str = "tc drop";
+pub(crate) const TC_DROP: &str = "tc drop";
 
 /// New flows of a burst, so many that no rig's table is full after all rounds.
 const NEW_FLOWS: u32 = 10_000;
@@ -29,16 +30,20 @@ const CLIENT_PORT: u16 = 4_000;
 
 /// A generator aimed at a rig, with the sockets that keep its flow known.
 struct Shot {
-    generator: Generator,
+    generator: Rc<Generator>,
     flows: Flows,
     target: Namespace,
     arrives: bool,
     _sockets: Vec<UdpSocket>,
-    _drop: Option<IngressDrop>,
+    ingress_drop: Option<Namespace>,
 }
 
 /// All injections at one size.
-pub fn all(session: &mut Session, standings: &[Standing], scale: Option<Scale>) -> Result<()> {
+pub(crate) fn all(
+    session: &mut Session,
+    standings: &[Standing],
+    scale: Option<Scale>,
+) -> Result<()> {
     let injections: &[Injection] = match scale {
         None => &Injection::ALL,
         Some(_) => &[Injection::Published, Injection::PublishedNew],
@@ -51,11 +56,11 @@ pub fn all(session: &mut Session, standings: &[Standing], scale: Option<Scale>) 
 
 /// A size that cost is plotted over.
 #[derive(Clone, Copy, Debug)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// Of what.
-    pub of: &'static str,
+    pub(crate) of: &'static str,
     /// How many.
-    pub count: u16,
+    pub(crate) count: u16,
 }
 
 fn measure(
@@ -71,15 +76,18 @@ fn measure(
         if injection == Injection::IsolationDrop && !field.isolates {
             continue;
         }
-        match Shot::aim(field, injection) {
-            Ok(shot) => shots.push((standing.rig.to_owned(), shot)),
+        let shot = match Shot::aim(field, injection) {
+            Ok(shot) => shot,
             Err(error) => {
-                session.problem(std::slice::from_ref(&case), standing.rig, &format!("{error:#}"));
+                let error = format!("{error:#}");
+                session.problem(std::slice::from_ref(&case), standing.rig, &error);
+                continue;
             }
-        }
+        };
         if standing.rig == BRIDGE && injection == Injection::Published && scale.is_none() {
-            shots.push((TC_DROP.to_owned(), Shot::limit(field)?));
+            shots.push((TC_DROP.to_owned(), shot.dropped_on_arrival(field)));
         }
+        shots.push((standing.rig.to_owned(), shot));
     }
     let (cpu, frames) = (session.cpu, session.effort.frames);
     session.interleave(vec![case], shots, |shot| Ok(vec![shot.fire(cpu, frames)?]))
@@ -108,11 +116,16 @@ impl Shot {
         }
     }
 
-    fn limit(field: &Field) -> Result<Self> {
-        let drop = IngressDrop::new(&field.host, ifindex(&field.host, UPLINK)?)?;
-        let frame = frame(SocketAddrV4::new(OUTSIDE, CLIENT_PORT), field.published);
-        let shot = Self::at_uplink(field, frame, Flows::One, Vec::new())?;
-        Ok(Self { arrives: false, _drop: Some(drop), ..shot })
+    /// The same frames, dropped at tc ingress while they are sent.
+    fn dropped_on_arrival(&self, field: &Field) -> Self {
+        Self {
+            generator: Rc::clone(&self.generator),
+            flows: self.flows,
+            target: self.target.clone(),
+            arrives: false,
+            _sockets: Vec::new(),
+            ingress_drop: Some(field.host.clone()),
+        }
     }
 
     fn published(field: &Field) -> Result<Self> {
@@ -153,7 +166,14 @@ impl Shot {
         let generator = from_one(field, frame)?;
         let target = two.namespace.clone();
         let sockets = vec![client, server];
-        Ok(Self { generator, flows: Flows::One, target, arrives: true, _sockets: sockets, _drop: None })
+        Ok(Self {
+            generator,
+            flows: Flows::One,
+            target,
+            arrives: true,
+            _sockets: sockets,
+            ingress_drop: None,
+        })
     }
 
     fn isolation(field: &Field) -> Result<Self> {
@@ -163,7 +183,7 @@ impl Shot {
         let generator = from_one(field, with_macs(frame(source, destination), macs))?;
         let target = field.stranger.namespace.clone();
         let (flows, arrives) = (Flows::One, false);
-        Ok(Self { generator, flows, target, arrives, _sockets: Vec::new(), _drop: None })
+        Ok(Self { generator, flows, target, arrives, _sockets: Vec::new(), ingress_drop: None })
     }
 
     fn at_uplink(
@@ -174,14 +194,16 @@ impl Shot {
     ) -> Result<Self> {
         let macs = [mac(&field.outside, "o0")?, mac(&field.host, UPLINK)?];
         let uplink = ifindex(&field.host, UPLINK)?;
-        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), flows)?;
+        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), flows)?.into();
         let target = field.one.namespace.clone();
-        Ok(Self { generator, flows, target, arrives: true, _sockets: sockets, _drop: None })
+        Ok(Self { generator, flows, target, arrives: true, _sockets: sockets, ingress_drop: None })
     }
 
     /// Nanoseconds a frame.
     fn fire(&self, cpu: usize, frames: u32) -> Result<f64> {
         let frames = if self.flows == Flows::Many { NEW_FLOWS } else { frames };
+        let host = self.ingress_drop.as_ref();
+        let _drop = host.map(|host| IngressDrop::new(host, ifindex(host, UPLINK)?)).transpose()?;
         let before = self.target.received("eth0")?;
         let elapsed = self.generator.send(cpu, frames)?;
         let arrived = real(self.target.received("eth0")? - before);
@@ -195,9 +217,9 @@ impl Shot {
     }
 }
 
-fn from_one(field: &Field, frame: Frame) -> Result<Generator> {
+fn from_one(field: &Field, frame: Frame) -> Result<Rc<Generator>> {
     let link = ifindex(&field.host, &field.one.host_link)?;
-    Generator::new(&field.host, link, frame, Flows::One)
+    Generator::new(&field.host, link, frame, Flows::One).map(Rc::new)
 }
 
 fn with_macs(frame: Frame, [source_mac, destination_mac]: [[u8; 6]; 2]) -> Frame {

@@ -16,7 +16,7 @@ use crate::statistics::{Figure, Ratio};
 use crate::units::short;
 
 /// Writes `results.json`, `report.html` and `headline.md` into a directory.
-pub fn write(results: &Results, directory: &Path) -> Result<()> {
+pub(crate) fn write(results: &Results, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let json = serde_json::to_string_pretty(results).context("results as JSON")?;
     let files = [
@@ -32,14 +32,14 @@ pub fn write(results: &Results, directory: &Path) -> Result<()> {
 }
 
 /// Reads what a run saved.
-pub fn read(directory: &Path) -> Result<Results> {
+pub(crate) fn read(directory: &Path) -> Result<Results> {
     let path = directory.join("results.json");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&text).with_context(|| path.display().to_string())
 }
 
 /// Puts the headline table between its markers in the README, if they are there.
-pub fn into_readme(results: &Results, readme: &Path) -> Result<()> {
+pub(crate) fn into_readme(results: &Results, readme: &Path) -> Result<()> {
     let text = fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
     if let Some(text) = headline::between_markers(&text, &headline::table(results)) {
         fs::write(readme, text).with_context(|| readme.display().to_string())?;
@@ -48,7 +48,7 @@ pub fn into_readme(results: &Results, readme: &Path) -> Result<()> {
 }
 
 /// Figure and ratio of a rig in one line.
-pub fn line(case: &Case, rig: &str, figure: &Figure) -> String {
+pub(crate) fn line(case: &Case, rig: &str, figure: &Figure) -> String {
     let ratio = case.ratio(rig).map(|ratio| format!("   netd {}", ratio_text(&ratio)));
     format!(
         "median {:>7}   best {:>7}   spread {:>3.0} %{}",

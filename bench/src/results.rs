@@ -11,12 +11,12 @@ use crate::rig::NETD;
 use crate::statistics::{Better, Figure, Ratio, figure, ratio};
 
 /// The values of one rig, by round.
-pub type Rounds = BTreeMap<u32, f64>;
+pub(crate) type Rounds = BTreeMap<u32, f64>;
 
 /// The part of the report that a case belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Section {
+pub(crate) enum Section {
     /// Cost of a packet.
     Packets,
     /// Requests and streams.
@@ -31,52 +31,58 @@ pub enum Section {
 
 /// One thing measured on several rigs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Case {
+pub(crate) struct Case {
     /// Where it is reported.
-    pub section: Section,
+    pub(crate) section: Section,
     /// Cases with one group and different scales make one plot.
-    pub group: String,
+    pub(crate) group: String,
     /// What of the group.
-    pub title: String,
+    pub(crate) title: String,
     /// Unit.
-    pub unit: String,
+    pub(crate) unit: String,
     /// Which way is good.
-    pub better: Better,
+    pub(crate) better: Better,
     /// How large, where the group is a plot over size.
-    pub scale: Option<u64>,
+    pub(crate) scale: Option<u64>,
     /// Rounds by rig.
-    pub rigs: BTreeMap<String, Rounds>,
+    pub(crate) rigs: BTreeMap<String, Rounds>,
 }
 
 /// What the verifier and a test run say of a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Program {
+pub(crate) struct Program {
     /// Name.
-    pub name: String,
+    pub(crate) name: String,
     /// Instructions that the verifier walked.
-    pub verified_instructions: u32,
+    pub(crate) verified_instructions: u32,
     /// Nanoseconds of a run, on packets it sees most; none where a test run is not possible.
-    pub run_ns: Option<f64>,
+    pub(crate) run_ns: Option<f64>,
 }
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Results {
+pub(crate) struct Results {
     /// Where and how it was measured.
-    pub environment: Environment,
+    pub(crate) environment: Environment,
     /// What the rigs are.
-    pub rigs: BTreeMap<String, String>,
+    pub(crate) rigs: BTreeMap<String, String>,
     /// In order of measuring.
-    pub cases: Vec<Case>,
+    pub(crate) cases: Vec<Case>,
     /// The programs of the kernel object.
-    pub programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
     /// What could not be measured and why.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 impl Case {
     /// A case without rounds.
-    pub fn new(section: Section, group: &str, title: &str, unit: &str, better: Better) -> Self {
+    pub(crate) fn new(
+        section: Section,
+        group: &str,
+        title: &str,
+        unit: &str,
+        better: Better,
+    ) -> Self {
         Self {
             section,
             group: group.to_owned(),
@@ -89,19 +95,19 @@ impl Case {
     }
 
     /// The same at a size.
-    pub fn at(mut self, scale: u64) -> Self {
+    pub(crate) fn at(mut self, scale: u64) -> Self {
         self.scale = Some(scale);
         self
     }
 
     /// The figure of a rig.
-    pub fn figure(&self, rig: &str) -> Option<Figure> {
+    pub(crate) fn figure(&self, rig: &str) -> Option<Figure> {
         let rounds: Vec<f64> = self.rigs.get(rig)?.values().copied().collect();
         figure(self.better, &rounds)
     }
 
     /// How much better we are than a rig; none where either was not measured, or it is ourselves.
-    pub fn ratio(&self, rig: &str) -> Option<Ratio> {
+    pub(crate) fn ratio(&self, rig: &str) -> Option<Ratio> {
         if rig == NETD {
             return None;
         }

@@ -24,55 +24,55 @@ use crate::generator::Frame;
 use crate::namespace::Namespace;
 use crate::traffic::Route;
 
-pub use netd::{Daemon, Netd};
+pub(crate) use netd::{Daemon, Netd};
 
 /// Our own rig's name, which all others are compared to.
-pub const NETD: &str = "netd";
+pub(crate) const NETD: &str = "netd";
 /// The name of the limit that no container network reaches.
-pub const LOOPBACK: &str = "loopback";
+pub(crate) const LOOPBACK: &str = "loopback";
 /// The name of the bridge without netfilter.
-pub const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
 /// The name of the rig with iptables.
-pub const IPTABLES: &str = "iptables";
+pub(crate) const IPTABLES: &str = "iptables";
 /// The name of the rig with nftables.
-pub const NFTABLES: &str = "nftables";
+pub(crate) const NFTABLES: &str = "nftables";
 
 /// The address of the machine outside.
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The address of the host on its uplink.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// Gateway of network 1.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// Gateway of network 2.
-pub const STRANGE_GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
+pub(crate) const STRANGE_GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
 /// The endpoint of network 2.
-pub const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
 /// The host's link to the outside.
-pub const UPLINK: &str = "up0";
+pub(crate) const UPLINK: &str = "up0";
 /// The port published last, which is the one measured: as a container's that was started last.
-pub const HOST_PORT: u16 = 30_000;
+pub(crate) const HOST_PORT: u16 = 30_000;
 /// What it leads to, and what servers listen on.
-pub const SERVER_PORT: u16 = 8_080;
+pub(crate) const SERVER_PORT: u16 = 8_080;
 /// Other published ports begin here, on both sides.
-pub const FIRST_FILLER_PORT: u16 = 31_000;
+pub(crate) const FIRST_FILLER_PORT: u16 = 31_000;
 /// Flows of the generator come from this /16, which lies outside.
-pub const GENERATED_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 0);
+pub(crate) const GENERATED_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 0);
 
 /// How large a rig is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Endpoints on network 1, two at least.
-    pub endpoints: u16,
+    pub(crate) endpoints: u16,
     /// Published ports of each transport that fills.
-    pub ports: u16,
+    pub(crate) ports: u16,
     /// Which transport the ports beside the measured one have.
-    pub filler: Transport,
+    pub(crate) filler: Transport,
 }
 
 /// A transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Transport {
+pub(crate) enum Transport {
     /// TCP.
     Tcp,
     /// UDP.
@@ -82,7 +82,7 @@ pub enum Transport {
 /// Ways through a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Path {
+pub(crate) enum Path {
     /// Endpoint to endpoint of one network.
     ContainerToContainer,
     /// From outside to a published port.
@@ -96,7 +96,7 @@ pub enum Path {
 /// What the generator plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Injection {
+pub(crate) enum Injection {
     /// A flow that a published port knows.
     Published,
     /// A new flow to a published port with every packet.
@@ -110,7 +110,7 @@ pub enum Injection {
 }
 
 /// A network that can be built and compared.
-pub trait Rig {
+pub(crate) trait Rig {
     /// Short name.
     fn name(&self) -> &'static str;
     /// What it is, a sentence.
@@ -120,51 +120,51 @@ pub trait Rig {
 }
 
 /// A rig that stands.
-pub struct Standing {
+pub(crate) struct Standing {
     /// The rig's name.
-    pub rig: &'static str,
+    pub(crate) rig: &'static str,
     /// The ways through it; some rigs lack some.
-    pub routes: BTreeMap<Path, Route>,
+    pub(crate) routes: BTreeMap<Path, Route>,
     /// Where frames can be injected; none where there is no such place.
-    pub field: Option<Field>,
+    pub(crate) field: Option<Field>,
     /// What else must be held until the end.
-    pub held: Option<Box<dyn Any>>,
+    pub(crate) _held: Option<Box<dyn Any>>,
 }
 
 /// The places of a rig that the generator needs.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub(crate) struct Field {
     /// The machine outside.
-    pub outside: Namespace,
+    pub(crate) outside: Namespace,
     /// The host.
-    pub host: Namespace,
+    pub(crate) host: Namespace,
     /// Endpoint one, which publishes.
-    pub one: Endpoint,
+    pub(crate) one: Endpoint,
     /// Endpoint two of the same network.
-    pub two: Endpoint,
+    pub(crate) two: Endpoint,
     /// The endpoint of the other network.
-    pub stranger: Endpoint,
+    pub(crate) stranger: Endpoint,
     /// Host's device with the gateway address of network 1.
-    pub gateway: String,
+    pub(crate) gateway: String,
     /// Where the published port answers: the host's address, or the endpoint's without translation.
-    pub published: SocketAddrV4,
+    pub(crate) published: SocketAddrV4,
     /// Whether traffic between the networks is dropped.
-    pub isolates: bool,
+    pub(crate) isolates: bool,
 }
 
 /// An endpoint of a rig.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Its namespace.
-    pub namespace: Namespace,
+    pub(crate) namespace: Namespace,
     /// Its address; its link is `eth0`.
-    pub address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// Name of the host's end of its veth.
-    pub host_link: String,
+    pub(crate) host_link: String,
 }
 
 /// All rigs, ours first.
-pub fn all(netd: Netd) -> Vec<Box<dyn Rig>> {
+pub(crate) fn all(netd: Netd) -> Vec<Box<dyn Rig>> {
     vec![
         Box::new(netd),
         Box::new(iptables::Iptables),
@@ -177,7 +177,7 @@ pub fn all(netd: Netd) -> Vec<Box<dyn Rig>> {
 
 impl Path {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::OutsideToPublished,
         Self::ContainerToContainer,
         Self::ContainerToOutside,
@@ -185,7 +185,7 @@ impl Path {
     ];
 
     /// In words.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ContainerToContainer => "container to container",
             Self::OutsideToPublished => "outside to published",
@@ -197,7 +197,7 @@ impl Path {
 
 impl Injection {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Published,
         Self::PublishedNew,
         Self::MasqueradeReply,
@@ -206,7 +206,7 @@ impl Injection {
     ];
 
     /// In words.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Published => "published, known flow",
             Self::PublishedNew => "published, new flows",
@@ -219,17 +219,17 @@ impl Injection {
 
 impl Plan {
     /// The smallest rig.
-    pub const SMALL: Self = Self { endpoints: 2, ports: 1, filler: Transport::Tcp };
+    pub(crate) const SMALL: Self = Self { endpoints: 2, ports: 1, filler: Transport::Tcp };
 
     /// Host ports beside the measured one; each leads to the same port of endpoint one.
-    pub fn filler_ports(&self) -> std::ops::Range<u16> {
+    pub(crate) fn filler_ports(&self) -> std::ops::Range<u16> {
         FIRST_FILLER_PORT..FIRST_FILLER_PORT + self.ports.saturating_sub(1)
     }
 }
 
 impl Transport {
     /// As rules and options spell it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
@@ -238,12 +238,12 @@ impl Transport {
 }
 
 /// The address of the endpoint with a number, from 1.
-pub fn endpoint_address(number: u16) -> Ipv4Addr {
+pub(crate) fn endpoint_address(number: u16) -> Ipv4Addr {
     let [high, low] = (number + 1).to_be_bytes();
     Ipv4Addr::new(172, 30, high, low)
 }
 
 /// The frame from one place to another, with MACs still to be filled in.
-pub fn frame(source: SocketAddrV4, destination: SocketAddrV4) -> Frame {
+pub(crate) fn frame(source: SocketAddrV4, destination: SocketAddrV4) -> Frame {
     Frame { source, destination, source_mac: [0; 6], destination_mac: [0; 6] }
 }

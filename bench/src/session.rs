@@ -12,24 +12,24 @@ use crate::results::{Case, Program};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Rounds of each case.
-    pub rounds: u32,
+    pub(crate) rounds: u32,
     /// Length of a burst of traffic.
-    pub burst: Duration,
+    pub(crate) burst: Duration,
     /// Frames of a burst within one flow.
-    pub frames: u32,
+    pub(crate) frames: u32,
     /// Sizes of rigs: published ports.
-    pub ports: &'static [u16],
+    pub(crate) ports: &'static [u16],
     /// Sizes of rigs: endpoints.
-    pub endpoints: &'static [u16],
+    pub(crate) endpoints: &'static [u16],
     /// Times that an operation of the daemon is repeated.
-    pub operations: u32,
+    pub(crate) operations: u32,
 }
 
 impl Effort {
     /// For every day: less than five minutes.
-    pub const QUICK: Self = Self {
+    pub(crate) const QUICK: Self = Self {
         rounds: 5,
         burst: Duration::from_millis(120),
         frames: 20_000,
@@ -39,7 +39,7 @@ impl Effort {
     };
 
     /// For the record: less than thirty minutes.
-    pub const FULL: Self = Self {
+    pub(crate) const FULL: Self = Self {
         rounds: 11,
         burst: Duration::from_millis(250),
         frames: 50_000,
@@ -51,29 +51,29 @@ impl Effort {
 
 /// A run and what it has brought so far.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// How much.
-    pub effort: Effort,
+    pub(crate) effort: Effort,
     /// The CPU that measures.
-    pub cpu: usize,
+    pub(crate) cpu: usize,
     /// What was measured.
-    pub cases: Vec<Case>,
+    pub(crate) cases: Vec<Case>,
     /// The programs.
-    pub programs: Vec<Program>,
+    pub(crate) programs: Vec<Program>,
     /// What failed.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 impl Session {
     /// An empty one.
-    pub fn new(effort: Effort) -> Result<Self> {
+    pub(crate) fn new(effort: Effort) -> Result<Self> {
         let cpu = cpu::measuring()?;
         Ok(Self { effort, cpu, cases: Vec::new(), programs: Vec::new(), problems: Vec::new() })
     }
 
     /// Measures cases that one burst yields together: each subject in turn, round after round, and
     /// every round begins with another subject.
-    pub fn interleave<S>(
+    pub(crate) fn interleave<S>(
         &mut self,
         mut cases: Vec<Case>,
         mut subjects: Vec<(String, S)>,
@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// Notes that something of a rig could not be measured.
-    pub fn problem(&mut self, cases: &[Case], rig: &str, error: &str) {
+    pub(crate) fn problem(&mut self, cases: &[Case], rig: &str, error: &str) {
         let title = cases.first().map_or("", |case| case.title.as_str());
         let problem = format!("{rig}, {title}: {error}");
         eprintln!("  not measured: {problem}");

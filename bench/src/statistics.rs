@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::units::{index, real_len};
 
 /// A ratio whose quartiles lie further apart than this part of its median says nothing.
-pub const MEANINGLESS_SPREAD: f64 = 0.15;
+pub(crate) const MEANINGLESS_SPREAD: f64 = 0.15;
 
 /// Fewer rounds than this have no spread worth the name.
-pub const FEWEST_ROUNDS: usize = 3;
+pub(crate) const FEWEST_ROUNDS: usize = 3;
 
 /// Which way is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Better {
+pub(crate) enum Better {
     /// Rates.
     Higher,
     /// Costs.
@@ -27,21 +27,21 @@ pub enum Better {
 
 /// What the rounds of one rig came to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// The best round: what the code can do when nothing disturbs it.
-    pub best: f64,
+    pub(crate) best: f64,
     /// The round in the middle.
-    pub median: f64,
+    pub(crate) median: f64,
     /// First quartile.
-    pub low: f64,
+    pub(crate) low: f64,
     /// Third quartile.
-    pub high: f64,
+    pub(crate) high: f64,
 }
 
 /// How much better we are than another.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ratio {
+pub(crate) enum Ratio {
     /// Median of the ratios of the rounds, with quartiles.
     Shown {
         /// Median.
@@ -59,7 +59,7 @@ pub enum Ratio {
 }
 
 /// The figure of some rounds; none without any.
-pub fn figure(better: Better, rounds: &[f64]) -> Option<Figure> {
+pub(crate) fn figure(better: Better, rounds: &[f64]) -> Option<Figure> {
     let sorted = sorted(rounds);
     let best = match better {
         Better::Higher => sorted.last(),
@@ -70,7 +70,11 @@ pub fn figure(better: Better, rounds: &[f64]) -> Option<Figure> {
 }
 
 /// Our rounds over theirs, pair by pair.
-pub fn ratio(better: Better, ours: &BTreeMap<u32, f64>, theirs: &BTreeMap<u32, f64>) -> Ratio {
+pub(crate) fn ratio(
+    better: Better,
+    ours: &BTreeMap<u32, f64>,
+    theirs: &BTreeMap<u32, f64>,
+) -> Ratio {
     let pairs: Vec<f64> = ours
         .iter()
         .filter_map(|(round, our)| Some(gain(better, *our, *theirs.get(round)?)))
@@ -89,7 +93,7 @@ pub fn ratio(better: Better, ours: &BTreeMap<u32, f64>, theirs: &BTreeMap<u32, f
 }
 
 /// The value below which `part` of the sorted values lie, between neighbours by proportion.
-pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = real_len(last) * part.clamp(0.0, 1.0);
     let below = index(place.floor()).min(last);
@@ -100,7 +104,7 @@ pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
 
 impl Figure {
     /// Distance of the quartiles as a part of the median.
-    pub fn spread(&self) -> f64 {
+    pub(crate) fn spread(&self) -> f64 {
         if self.median == 0.0 { 0.0 } else { (self.high - self.low) / self.median.abs() }
     }
 }

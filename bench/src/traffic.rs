@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One byte each way, over and over, on one connection.
     TcpRr,
     /// The same with a connection for each.
@@ -42,10 +42,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::TcpRr, Self::TcpCrr, Self::UdpRr, Self::Bulk1, Self::Bulk8];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::TcpRr, Self::TcpCrr, Self::UdpRr, Self::Bulk1, Self::Bulk8];
 
     /// The name that the field uses.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::TcpRr => "TCP_RR",
             Self::TcpCrr => "TCP_CRR",
@@ -56,7 +57,7 @@ impl Kind {
     }
 
     /// What its rate counts.
-    pub const fn unit(self) -> &'static str {
+    pub(crate) const fn unit(self) -> &'static str {
         match self {
             Self::TcpRr | Self::TcpCrr | Self::UdpRr => "transactions/s",
             Self::Bulk1 | Self::Bulk8 => "MB/s",
@@ -66,31 +67,31 @@ impl Kind {
 
 /// Where traffic goes: two namespaces and the address that leads from one to the other.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Where the client runs.
-    pub client: Namespace,
+    pub(crate) client: Namespace,
     /// Where the server runs.
-    pub server: Namespace,
+    pub(crate) server: Namespace,
     /// What the client connects to.
-    pub connect: SocketAddrV4,
+    pub(crate) connect: SocketAddrV4,
     /// The server's port.
-    pub listen: u16,
+    pub(crate) listen: u16,
     /// A threaded cgroup that the client's thread must be in.
-    pub cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// What a burst came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Burst {
+pub(crate) struct Burst {
     /// In the unit of its kind.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Latency of a transaction, microseconds; none for streams.
-    pub latency: Option<Latency>,
+    pub(crate) latency: Option<Latency>,
 }
 
 /// Latency of transactions, microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Latency {
+pub(crate) struct Latency {
     /// Half are faster.
     pub p50: f64,
     /// One in a hundred is slower.
@@ -98,7 +99,7 @@ pub struct Latency {
 }
 
 /// Runs one burst.
-pub fn burst(kind: Kind, route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
+pub(crate) fn burst(kind: Kind, route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
     let result = match kind {
         Kind::TcpRr => stream::requests(route, cpu, length),
         Kind::TcpCrr => stream::connections(route, cpu, length),
@@ -115,7 +116,7 @@ impl Route {
     }
 
     /// Moves the calling thread to where the client runs.
-    pub fn enter_client(&self) -> Result<()> {
+    pub(crate) fn enter_client(&self) -> Result<()> {
         if let Some(cgroup) = &self.cgroup {
             let thread = nix::unistd::gettid().to_string();
             fs::write(cgroup.join("cgroup.threads"), thread).context("entering the cgroup")?;

@@ -9,7 +9,7 @@ use crate::statistics::Better;
 use crate::traffic::{Kind, Route, burst};
 
 /// All kinds on all ways.
-pub fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
+pub(crate) fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
     for path in Path::ALL {
         for kind in Kind::ALL {
             let cases = cases(path, kind);
@@ -20,7 +20,7 @@ pub fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
 }
 
 /// Short connections to a published port, against the number of ports.
-pub fn scaling(session: &mut Session, standings: &[Standing], ports: u16) -> Result<()> {
+pub(crate) fn scaling(session: &mut Session, standings: &[Standing], ports: u16) -> Result<()> {
     for path in [Path::OutsideToPublished, Path::HostToPublished] {
         let group = "TCP_CRR by published ports";
         let kind = Kind::TcpCrr;
@@ -42,12 +42,14 @@ fn measure(
         .filter_map(|standing| Some((standing.rig.to_owned(), standing.routes.get(&path)?.clone())))
         .collect();
     let (cpu, length) = (session.cpu, session.effort.burst);
-    session.interleave(cases, subjects, |route| {
-        let burst = burst(kind, route, cpu, length)?;
-        let latency = burst.latency.map_or(Vec::new(), |latency| vec![latency.p50, latency.p99]);
-        Ok([vec![burst.rate], resources(kind, burst.rate), latency].concat())
-    })
-    .with_context(|| format!("{}, {}", kind.name(), path.name()))
+    session
+        .interleave(cases, subjects, |route| {
+            let burst = burst(kind, route, cpu, length)?;
+            let latency =
+                burst.latency.map_or(Vec::new(), |latency| vec![latency.p50, latency.p99]);
+            Ok([vec![burst.rate], resources(kind, burst.rate), latency].concat())
+        })
+        .with_context(|| format!("{}, {}", kind.name(), path.name()))
 }
 
 fn cases(path: Path, kind: Kind) -> Vec<Case> {

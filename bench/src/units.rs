@@ -6,12 +6,12 @@ use std::time::Duration;
 
 /// A count as a real.
 #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-pub fn real(count: u64) -> f64 {
+pub(crate) fn real(count: u64) -> f64 {
     count as f64
 }
 
 /// A number of items as a real.
-pub fn real_len(len: usize) -> f64 {
+pub(crate) fn real_len(len: usize) -> f64 {
     real(u64::try_from(len).unwrap_or(u64::MAX))
 }
 
@@ -21,17 +21,17 @@ pub fn real_len(len: usize) -> f64 {
     clippy::cast_sign_loss,
     reason = "`as` saturates, and an index is bounded by its caller"
 )]
-pub fn index(value: f64) -> usize {
+pub(crate) fn index(value: f64) -> usize {
     value.max(0.0) as usize
 }
 
 /// Nanoseconds of a duration.
-pub fn nanoseconds(duration: Duration) -> f64 {
+pub(crate) fn nanoseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
 }
 
 /// A number in at most four significant digits, for people.
-pub fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e7 => format!("{:.1}M", value / 1e6),
         size if size >= 1e4 => format!("{:.1}k", value / 1e3),

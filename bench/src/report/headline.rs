@@ -32,9 +32,10 @@ pub(super) fn table(results: &Results) -> String {
                      against loopback |\n|---|---|---|---|---|---|\n"
         .to_owned();
     for (section, group, title) in ROWS {
-        let cases = results.cases.iter().filter(|case| {
-            case.section == section && case.group == group && case.title == title
-        });
+        let cases = results
+            .cases
+            .iter()
+            .filter(|case| case.section == section && case.group == group && case.title == title);
         for case in cases {
             row(&mut table, case);
         }

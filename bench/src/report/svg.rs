@@ -107,8 +107,7 @@ impl Axis {
 fn draw(svg: &mut String, line: &Line, colour: &str, (across, up): (&Axis, &Axis)) {
     let mut before: Option<(f64, f64)> = None;
     for (size, value) in &line.points {
-        let point =
-            (across.place(real(*size).max(1.0).log10()), up.place(value.max(1e-9).log10()));
+        let point = (across.place(real(*size).max(1.0).log10()), up.place(value.max(1e-9).log10()));
         let (x, y) = point;
         write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#).ok();
         if let Some(before) = before {
@@ -149,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_longest_bar_fills_the_room_and_labels_are_escaped() {
-        let bar = |label: &str, value| Bar { label: label.to_owned(), value, low: value, high: value };
+        let bar =
+            |label: &str, value| Bar { label: label.to_owned(), value, low: value, high: value };
         let svg = bars(&[bar("a<b", 10.0), bar("c", 5.0)]);
         assert!(svg.contains("a&lt;b") && svg.contains(r#"width="400.0""#), "{svg}");
         assert!(svg.contains(r#"width="200.0""#), "{svg}");

@@ -89,7 +89,7 @@ impl Topology {
     /// The rig with its routes.
     pub(super) fn standing(self, rig: &'static str) -> Standing {
         let routes = routes(&self.field);
-        Standing { rig, routes, field: Some(self.field.clone()), held: Some(Box::new(self)) }
+        Standing { rig, routes, field: Some(self.field.clone()), _held: Some(Box::new(self)) }
     }
 }
 

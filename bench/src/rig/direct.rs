@@ -68,5 +68,5 @@ fn standing(
     let route = Route { client, server, connect, listen: SERVER_PORT, cgroup: None };
     let routes: BTreeMap<Path, Route> =
         Path::ALL.into_iter().map(|path| (path, route.clone())).collect();
-    Standing { rig, routes, field: None, held: None }
+    Standing { rig, routes, field: None, _held: None }
 }

@@ -91,8 +91,7 @@ fn rules(plan: &Plan) -> String {
 
 /// Published ports in the order of their publication: transport, host port, container port.
 pub(super) fn published(plan: &Plan) -> Vec<(Transport, u16, u16)> {
-    let mut ports: Vec<_> =
-        plan.filler_ports().map(|port| (plan.filler, port, port)).collect();
+    let mut ports: Vec<_> = plan.filler_ports().map(|port| (plan.filler, port, port)).collect();
     ports.push((Transport::Tcp, HOST_PORT, SERVER_PORT));
     ports.push((Transport::Udp, HOST_PORT, SERVER_PORT));
     ports

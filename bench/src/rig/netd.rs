@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use super::bridged::{routes, uplink};
 use super::direct::prepare;
 use super::{
-    Endpoint, Field, GATEWAY, HOST, HOST_PORT, NETD, Path, Plan, Rig, SERVER_PORT,
-    STRANGE_GATEWAY, STRANGER, Standing, endpoint_address,
+    Endpoint, Field, GATEWAY, HOST, HOST_PORT, NETD, Path, Plan, Rig, SERVER_PORT, STRANGE_GATEWAY,
+    STRANGER, Standing, endpoint_address,
 };
 use crate::corner::{Cgroup, Directory};
 use crate::interrupt;
@@ -36,16 +36,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// netd.
 #[derive(Clone, Debug)]
-pub struct Netd {
+pub(crate) struct Netd {
     /// The program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Where its clients on the host run.
-    pub cgroup: Rc<Cgroup>,
+    pub(crate) cgroup: Rc<Cgroup>,
 }
 
 /// A running daemon with its own state, bpffs and cgroup.
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     directory: Directory,
 }
@@ -63,10 +63,7 @@ impl Rig for Netd {
         let (outside, host) = uplink()?;
         let daemon = self.daemon(&host)?;
         daemon.create_network(NETWORK_ONE, Some(("172.30.0.0/16", GATEWAY.to_string())))?;
-        daemon.create_network(
-            NETWORK_TWO,
-            Some(("172.31.0.0/16", STRANGE_GATEWAY.to_string())),
-        )?;
+        daemon.create_network(NETWORK_TWO, Some(("172.31.0.0/16", STRANGE_GATEWAY.to_string())))?;
         let one = daemon.endpoint("one", NETWORK_ONE, endpoint_address(1), published(plan))?;
         let two = daemon.endpoint("two", NETWORK_ONE, endpoint_address(2), Vec::new())?;
         let stranger = daemon.endpoint("stranger", NETWORK_TWO, STRANGER, Vec::new())?;
@@ -76,19 +73,18 @@ impl Rig for Netd {
         }
         let gateway = daemon.get::<api::NetworkInspect>("/v1/networks/one")?.device;
         let published = std::net::SocketAddrV4::new(HOST, HOST_PORT);
-        let field =
-            Field { outside, host, one, two, stranger, gateway, published, isolates: true };
+        let field = Field { outside, host, one, two, stranger, gateway, published, isolates: true };
         let mut routes = routes(&field);
         if let Some(route) = routes.get_mut(&Path::HostToPublished) {
             route.cgroup = Some(self.cgroup.clients());
         }
-        Ok(Standing { rig: NETD, routes, field: Some(field), held: Some(Box::new(daemon)) })
+        Ok(Standing { rig: NETD, routes, field: Some(field), _held: Some(Box::new(daemon)) })
     }
 }
 
 impl Netd {
     /// Starts a daemon in a host and waits until it answers.
-    pub fn daemon(&self, host: &Namespace) -> Result<Daemon> {
+    pub(crate) fn daemon(&self, host: &Namespace) -> Result<Daemon> {
         let directory = Directory::create()?;
         let config = directory.path().join("netd.toml");
         fs::write(&config, configuration(directory.path(), &self.cgroup.clients()))?;
@@ -107,7 +103,7 @@ impl Netd {
 
 impl Daemon {
     /// Creates a network, from a default pool unless subnet and gateway are given.
-    pub fn create_network(&self, name: &str, subnet: Option<(&str, String)>) -> Result<()> {
+    pub(crate) fn create_network(&self, name: &str, subnet: Option<(&str, String)>) -> Result<()> {
         let config = subnet.map(|(subnet, gateway)| api::IpamConfig {
             subnet: subnet.to_owned(),
             gateway: Some(gateway),
@@ -122,7 +118,7 @@ impl Daemon {
     }
 
     /// Creates a sandbox on a network, its ports published.
-    pub fn create_sandbox(
+    pub(crate) fn create_sandbox(
         &self,
         name: &str,
         network: &str,
@@ -141,22 +137,22 @@ impl Daemon {
     }
 
     /// Removes what a path names.
-    pub fn delete(&self, path: &str) -> Result<()> {
+    pub(crate) fn delete(&self, path: &str) -> Result<()> {
         self.request("DELETE", path, "").map(|_| ())
     }
 
     /// Asks for a JSON body.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         serde_json::from_str(&self.request("GET", path, "")?).with_context(|| path.to_owned())
     }
 
     /// Asks for text.
-    pub fn text(&self, path: &str) -> Result<String> {
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
         self.request("GET", path, "")
     }
 
     /// Resident memory, bytes.
-    pub fn resident_bytes(&self) -> Result<u64> {
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
@@ -264,9 +260,10 @@ fn published(plan: &Plan) -> Vec<String> {
     let fillers = plan.filler_ports();
     let range = match fillers.len() {
         0 => None,
-        _ => Some(format!("{0}-{1}:{0}-{1}/{2}", fillers.start, fillers.end - 1, plan.filler.name())),
+        _ => {
+            Some(format!("{0}-{1}:{0}-{1}/{2}", fillers.start, fillers.end - 1, plan.filler.name()))
+        }
     };
-    let measured =
-        ["tcp", "udp"].map(|transport| format!("{HOST_PORT}:{SERVER_PORT}/{transport}"));
+    let measured = ["tcp", "udp"].map(|transport| format!("{HOST_PORT}:{SERVER_PORT}/{transport}"));
     range.into_iter().chain(measured).collect()
 }

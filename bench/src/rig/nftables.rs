@@ -34,7 +34,7 @@ chain prerouting {
   fib daddr type local jump published
 }
 chain output {
-  type nat hook output priority dstnat; policy accept;
+  type nat hook output priority -100; policy accept;
   ip daddr != 127.0.0.0/8 fib daddr type local jump published
 }
 chain published {
