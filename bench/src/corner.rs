@@ -34,11 +34,27 @@ impl Directory {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let directory = Self { path: std::env::temp_dir().join(name) };
-        let bpffs = directory.path.join("bpf");
-        fs::create_dir_all(&bpffs).with_context(|| bpffs.display().to_string())?;
-        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .context("own bpffs")?;
+        directory.mount_bpffs()?;
         Ok(directory)
+    }
+
+    /// Mounts an empty bpffs in it.
+    pub(crate) fn mount_bpffs(&self) -> Result<()> {
+        let bpffs = self.path.join("bpf");
+        fs::create_dir_all(&bpffs).with_context(|| bpffs.display().to_string())?;
+        mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("own bpffs")
+    }
+
+    /// Unmounts all that is mounted in it.
+    pub(crate) fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let inside = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .filter(|point| Path::new(point).starts_with(&self.path));
+        for point in inside.collect::<Vec<_>>().into_iter().rev() {
+            warn("unmounting", point, umount2(point, MntFlags::MNT_DETACH));
+        }
     }
 
     /// Where it is.
@@ -49,14 +65,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let inside = mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(1))
-            .filter(|point| Path::new(point).starts_with(&self.path));
-        for point in inside.collect::<Vec<_>>().into_iter().rev() {
-            warn("unmounting", point, umount2(point, MntFlags::MNT_DETACH));
-        }
+        self.unmount();
         warn("removing", &self.path.display().to_string(), fs::remove_dir_all(&self.path));
     }
 }

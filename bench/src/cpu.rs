@@ -10,9 +10,6 @@ use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The longest burst: the throttle takes real-time threads off a CPU after 950 ms of a second.
-pub(crate) const LONGEST_BURST: Duration = Duration::from_millis(600);
-
 /// Rest after a burst, which lets ordinary threads of the CPU run.
 pub(crate) const REST: Duration = Duration::from_millis(50);
 

@@ -121,6 +121,14 @@ pub(crate) fn mac(namespace: &Namespace, link: &str) -> Result<Mac> {
     Ok(wanted)
 }
 
+/// A frame from one stranger to another.
+pub(crate) fn sample() -> [u8; FRAME_LEN] {
+    let stranger = |host| SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, host), 4_000);
+    let (source, destination) = (stranger(1), stranger(2));
+    let frame = Frame { source, destination, source_mac: [2; 6], destination_mac: [4; 6] };
+    frame.bytes(Flows::One)
+}
+
 impl Frame {
     fn bytes(&self, flows: Flows) -> [u8; FRAME_LEN] {
         let mut frame = [0; FRAME_LEN];

@@ -4,6 +4,7 @@
 //! when it ends, also on failure and ctrl-C.
 
 mod bpf;
+mod control;
 mod corner;
 mod cpu;
 mod environment;
@@ -11,6 +12,7 @@ mod generator;
 mod interrupt;
 mod namespace;
 mod packets;
+mod programs;
 mod report;
 mod results;
 mod rig;
@@ -55,6 +57,9 @@ struct Arguments {
     /// Measure nothing: write the report of saved results again.
     #[arg(long)]
     report_only: bool,
+    /// Record the programs' instruction counts in `bench/programs.json`.
+    #[arg(long)]
+    record_programs: bool,
     /// A README with markers for the headline table.
     #[arg(long, value_name = "FILE")]
     readme: Option<PathBuf>,
@@ -69,6 +74,10 @@ enum Part {
     Traffic,
     /// Against the number of ports and endpoints.
     Scaling,
+    /// Operations of the daemon, and its memory.
+    Control,
+    /// Instructions and run time of each program.
+    Programs,
 }
 
 fn main() -> ExitCode {
@@ -100,13 +109,14 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let mut session = Session::new(effort)?;
     let cgroup = Rc::new(Cgroup::create()?);
     let netd = Netd { program: program(arguments)?, cgroup };
-    let rigs: Vec<Box<dyn Rig>> =
-        rig::all(netd).into_iter().filter(|rig| wanted(&arguments.rig, rig.name())).collect();
+    let rigs: Vec<Box<dyn Rig>> = rig::all(netd.clone())
+        .into_iter()
+        .filter(|rig| wanted(&arguments.rig, rig.name()))
+        .collect();
     let bench = Bench { rigs, parts: arguments.part.clone() };
-    bench.smallest(&mut session)?;
-    if bench.has(Part::Scaling) {
-        bench.by_ports(&mut session)?;
-        bench.by_endpoints(&mut session)?;
+    bench.all(&mut session, &netd)?;
+    if arguments.record_programs {
+        programs::record(&session.programs)?;
     }
     let rigs = bench.rigs.iter().map(|rig| (rig.name().to_owned(), rig.says().to_owned()));
     let rigs = rigs.collect();
@@ -125,8 +135,32 @@ impl Bench {
         self.parts.is_empty() || self.parts.contains(&part)
     }
 
+    fn all(&self, session: &mut Session, netd: &Netd) -> Result<()> {
+        if self.has(Part::Programs) {
+            match programs::measure(session.cpu) {
+                Ok(programs) => session.programs = programs,
+                Err(error) => session.problem(&[], "programs", &format!("{error:#}")),
+            }
+        }
+        self.smallest(session)?;
+        if self.has(Part::Scaling) {
+            self.by_ports(session)?;
+            self.by_endpoints(session)?;
+        }
+        if self.has(Part::Control)
+            && let Err(error) = control::all(session, netd)
+        {
+            interrupt::check()?;
+            session.problem(&[], "control plane", &format!("{error:#}"));
+        }
+        Ok(())
+    }
+
     /// All ways and all packets at the smallest size.
     fn smallest(&self, session: &mut Session) -> Result<()> {
+        if !self.has(Part::Packets) && !self.has(Part::Traffic) {
+            return Ok(());
+        }
         let standings = self.build(session, &Plan::SMALL)?;
         if self.has(Part::Packets) {
             packets::all(session, &standings, None)?;

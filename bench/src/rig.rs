@@ -24,6 +24,7 @@ use crate::generator::Frame;
 use crate::namespace::Namespace;
 use crate::traffic::Route;
 
+pub(crate) use bridged::Site;
 pub(crate) use netd::{Daemon, Netd};
 
 /// Our own rig's name, which all others are compared to.

@@ -98,9 +98,14 @@ impl Session {
                 subjects.rotate_left(1);
             }
         }
+        self.finish(cases);
+        Ok(())
+    }
+
+    /// Takes measured cases and shows them.
+    pub(crate) fn finish(&mut self, cases: Vec<Case>) {
         cases.iter().for_each(announce);
         self.cases.extend(cases);
-        Ok(())
     }
 
     /// Notes that something of a rig could not be measured.

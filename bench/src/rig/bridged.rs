@@ -64,7 +64,7 @@ pub(super) struct Topology {
 impl Topology {
     /// Builds everything but rules.
     pub(super) fn build(plan: &Plan, filtering: Filtering) -> Result<Self> {
-        let (outside, host) = uplink()?;
+        let Site { outside, host } = Site::build()?;
         let filter = if filtering == Filtering::On { "1" } else { "0" };
         host.sysctl(&[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", filter)])?;
         bridge(&host, BRIDGE_ONE, GATEWAY)?;
@@ -94,18 +94,30 @@ impl Topology {
 }
 
 /// The outside and the host with a veth between them and the host's default route through it.
-pub(super) fn uplink() -> Result<(Namespace, Namespace)> {
-    let (outside, host) = (Namespace::create()?, Namespace::create()?);
-    prepare(&outside)?;
-    prepare(&host)?;
-    host.ip_batch(&[
-        format!("link add {UPLINK} type veth peer name o0 netns {}", outside.path().display()),
-        format!("addr add {HOST}/24 dev {UPLINK}"),
-        format!("link set {UPLINK} up"),
-    ])?;
-    outside.ip_batch(&[format!("addr add {OUTSIDE}/24 dev o0"), "link set o0 up".to_owned()])?;
-    host.ip(&format!("route add default via {OUTSIDE}"))?;
-    Ok((outside, host))
+pub(crate) struct Site {
+    /// The machine outside.
+    pub(crate) outside: Namespace,
+    /// The host.
+    pub(crate) host: Namespace,
+}
+
+impl Site {
+    /// Builds both.
+    pub(crate) fn build() -> Result<Self> {
+        let (outside, host) = (Namespace::create()?, Namespace::create()?);
+        prepare(&outside)?;
+        prepare(&host)?;
+        let peer = outside.path();
+        host.ip_batch(&[
+            format!("link add {UPLINK} type veth peer name o0 netns {}", peer.display()),
+            format!("addr add {HOST}/24 dev {UPLINK}"),
+            format!("link set {UPLINK} up"),
+        ])?;
+        outside
+            .ip_batch(&[format!("addr add {OUTSIDE}/24 dev o0"), "link set o0 up".to_owned()])?;
+        host.ip(&format!("route add default via {OUTSIDE}"))?;
+        Ok(Self { outside, host })
+    }
 }
 
 /// The four ways, given the places.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path as FilePath, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::bridged::{routes, uplink};
+use super::bridged::{Site, routes};
 use super::direct::prepare;
 use super::{
     Endpoint, Field, GATEWAY, HOST, HOST_PORT, NETD, Path, Plan, Rig, SERVER_PORT, STRANGE_GATEWAY,
@@ -60,7 +60,7 @@ impl Rig for Netd {
     }
 
     fn build(&self, plan: &Plan) -> Result<Standing> {
-        let (outside, host) = uplink()?;
+        let Site { outside, host } = Site::build()?;
         let daemon = self.daemon(&host)?;
         daemon.create_network(NETWORK_ONE, Some(("172.30.0.0/16", GATEWAY.to_string())))?;
         daemon.create_network(NETWORK_TWO, Some(("172.31.0.0/16", STRANGE_GATEWAY.to_string())))?;
@@ -86,15 +86,9 @@ impl Netd {
     /// Starts a daemon in a host and waits until it answers.
     pub(crate) fn daemon(&self, host: &Namespace) -> Result<Daemon> {
         let directory = Directory::create()?;
-        let config = directory.path().join("netd.toml");
-        fs::write(&config, configuration(directory.path(), &self.cgroup.clients()))?;
-        let log = fs::File::create(directory.path().join("log")).context("log of the daemon")?;
-        let child = daemon_command(&self.program, host, &config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", self.program.display()))?;
+        let config = configuration(directory.path(), &self.cgroup.clients());
+        fs::write(directory.path().join("netd.toml"), config)?;
+        let child = spawn(&self.program, host, directory.path())?;
         let mut daemon = Daemon { child, directory };
         daemon.wait_until_ready()?;
         Ok(daemon)
@@ -217,7 +211,25 @@ impl Daemon {
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
 
-    fn stop(&mut self) -> Result<()> {
+    /// Starts it again, in a host that may be another.
+    pub(crate) fn start(&mut self, netd: &Netd, host: &Namespace) -> Result<()> {
+        self.child = spawn(&netd.program, host, self.directory.path())?;
+        self.wait_until_ready()
+    }
+
+    /// Leaves the stopped daemon its state alone, as a reboot does.
+    pub(crate) fn forget_kernel_state(&self) -> Result<()> {
+        self.directory.unmount();
+        let namespaces = self.directory.path().join("netns");
+        fs::remove_dir_all(&namespaces).with_context(|| namespaces.display().to_string())?;
+        self.directory.mount_bpffs()
+    }
+
+    /// Stops it; its state and what it made in the kernel stay.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         kill(pid, Signal::SIGTERM).context("stopping the daemon")?;
         let start = Instant::now();
@@ -239,11 +251,17 @@ impl Drop for Daemon {
     }
 }
 
-/// The daemon in its host; it must not see namespaces or names of the machine's.
-fn daemon_command(program: &FilePath, host: &Namespace, config: &FilePath) -> Command {
-    let mut command = host.command(program);
-    command.args(["daemon", "--config"]).arg(config);
-    command
+/// The daemon in its host, with its directory and its log there.
+fn spawn(program: &FilePath, host: &Namespace, directory: &FilePath) -> Result<Child> {
+    let log = fs::File::create(directory.join("log")).context("log of the daemon")?;
+    host.command(program)
+        .args(["daemon", "--config"])
+        .arg(directory.join("netd.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
 }
 
 fn configuration(directory: &FilePath, cgroup: &FilePath) -> String {
