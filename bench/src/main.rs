@@ -4,6 +4,7 @@
 //! when it ends, also on failure and ctrl-C.
 
 mod bpf;
+mod compiler;
 mod control;
 mod corner;
 mod cpu;
@@ -147,11 +148,12 @@ impl Bench {
             self.by_ports(session)?;
             self.by_endpoints(session)?;
         }
-        if self.has(Part::Control)
-            && let Err(error) = control::all(session, netd)
-        {
-            interrupt::check()?;
-            session.problem(&[], "control plane", &format!("{error:#}"));
+        if self.has(Part::Control) {
+            compiler::all(session)?;
+            if let Err(error) = control::all(session, netd) {
+                interrupt::check()?;
+                session.problem(&[], "control plane", &format!("{error:#}"));
+            }
         }
         Ok(())
     }

@@ -31,6 +31,9 @@ const NETWORK_ONE: &str = "one";
 /// Name of network 2.
 const NETWORK_TWO: &str = "two";
 
+/// No request takes longer.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+
 /// How long a daemon may take to answer at all, and to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -174,9 +177,19 @@ impl Daemon {
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> Result<String> {
+        self.request_within(LONGEST_REQUEST, method, path, body)
+    }
+
+    fn request_within(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<String> {
         let mut stream = UnixStream::connect(self.directory.path().join("run/netd.sock"))
             .context("connecting to the daemon")?;
-        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        stream.set_read_timeout(Some(patience))?;
         let len = body.len();
         write!(
             stream,
@@ -194,7 +207,7 @@ impl Daemon {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
-        while self.request("GET", "/readyz", "").is_err() {
+        while self.request_within(Duration::from_secs(1), "GET", "/readyz", "").is_err() {
             interrupt::check()?;
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended with {status}: {}", self.log_tail());
