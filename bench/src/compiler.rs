@@ -16,8 +16,8 @@ use netd_user::desired::{Desired, Tables};
 use netd_user::facts::{HostFacts, LinkFact, UplinkFact};
 use netd_user::model::network::SubnetSpec;
 use netd_user::model::{
-    AddressPool, Circumstances, Command, EndpointSpec, Model, NetworkSpec, PortSpec, Proto,
-    SandboxSpec, Settings,
+    AddressPool, Circumstances, Command, Endpoint, EndpointId, EndpointSpec, Model, NetworkSpec,
+    PortSpec, Proto, Sandbox, SandboxId, SandboxSpec, Settings,
 };
 
 use crate::interrupt;
@@ -77,13 +77,45 @@ impl World {
         Ok(world)
     }
 
+    /// Adds copies of the first sandbox until there are so many: granting each in turn would take
+    /// longer than all that is measured.
     fn grow(&mut self, size: u16) -> Result<()> {
-        while self.size < size {
-            interrupt::check()?;
-            self.model = self.apply(creation(self.size))?;
-            self.size += 1;
+        if self.size == 0 {
+            self.model = self.apply(creation(0))?;
+            self.size = 1;
         }
+        let sandbox = self.model.sandboxes.values().next().context("no sandbox")?.clone();
+        let endpoint = self.model.endpoints.values().next().context("no endpoint")?.clone();
+        for number in self.size..size {
+            self.add(number, Sandbox::clone(&sandbox), Endpoint::clone(&endpoint));
+        }
+        self.size = size;
         Ok(())
+    }
+
+    fn add(&mut self, number: u16, sandbox: Sandbox, endpoint: Endpoint) {
+        let mut id = [0xff; 32];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let mut publications = sandbox.publications.clone();
+        for publication in &mut publications {
+            publication.host_port += number;
+            publication.slot += u32::from(number);
+        }
+        publications.retain(|_| number.is_multiple_of(10));
+        let name = sandbox_name(number);
+        let sandbox = Sandbox { id: SandboxId(id), name, publications, ..sandbox };
+        let [high, low] = number.to_be_bytes();
+        let endpoint = Endpoint {
+            id: EndpointId(id),
+            sandbox: SandboxId(id),
+            index: endpoint.index + u32::from(number),
+            v4: Some(Ipv4Addr::new(172, 30, high + 1, low)),
+            mac: MacAddr([2, 0, 0, 0, high, low]),
+            veth: format!("veth{number}"),
+            ..endpoint
+        };
+        self.model.sandboxes.insert(sandbox.id, Arc::new(sandbox));
+        self.model.endpoints.insert(endpoint.id, Arc::new(endpoint));
     }
 
     /// Milliseconds of granting one more, compiling that, and comparing it with what was.
@@ -145,11 +177,15 @@ fn creation(number: u16) -> Command {
         proto: Proto::Tcp,
     };
     Command::CreateSandbox(Box::new(SandboxSpec {
-        name: Some(format!("sandbox{number}")),
+        name: Some(sandbox_name(number)),
         networks: vec![(NETWORK.to_owned(), EndpointSpec::default())],
-        ports: if number % 10 == 0 { vec![ports] } else { Vec::new() },
+        ports: if number.is_multiple_of(10) { vec![ports] } else { Vec::new() },
         ..SandboxSpec::default()
     }))
+}
+
+fn sandbox_name(number: u16) -> String {
+    format!("sandbox{number}")
 }
 
 fn settings() -> Result<Settings> {

@@ -28,9 +28,10 @@ pub(crate) fn measure(cpu: usize) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for (name, verified_instructions) in names {
         let program = object.program(&name).context("a program vanished")?;
-        let run_ns = match program {
-            Loaded::SchedClassifier(program) => Some(run(program, cpu)?),
-            _ => None,
+        let run_ns = if let Loaded::SchedClassifier(program) = program {
+            Some(run(program, cpu)?)
+        } else {
+            None
         };
         programs.push(Program { name, verified_instructions, run_ns });
     }
