@@ -52,9 +52,10 @@ struct Arguments {
     /// The daemon to measure; by default the one beside this program.
     #[arg(long, value_name = "PATH")]
     netd: Option<PathBuf>,
-    /// Where results are written.
-    #[arg(long, value_name = "DIRECTORY", default_value = "bench/results")]
-    results: PathBuf,
+    /// Where results are written; by default `bench/results`, or `target/bench` where not all is
+    /// measured.
+    #[arg(long, value_name = "DIRECTORY")]
+    results: Option<PathBuf>,
     /// Measure nothing: write the report of saved results again.
     #[arg(long)]
     report_only: bool,
@@ -92,14 +93,26 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let directory = arguments.directory();
     let results =
-        if arguments.report_only { report::read(&arguments.results)? } else { measure(arguments)? };
-    report::write(&results, &arguments.results)?;
-    if let Some(readme) = &arguments.readme {
+        if arguments.report_only { report::read(&directory)? } else { measure(arguments)? };
+    report::write(&results, &directory)?;
+    if let Some(readme) = arguments.readme.as_ref().filter(|_| arguments.is_whole()) {
         report::into_readme(&results, readme)?;
     }
-    eprintln!("written to {}", arguments.results.display());
+    eprintln!("written to {}", directory.display());
     Ok(())
+}
+
+impl Arguments {
+    fn is_whole(&self) -> bool {
+        self.part.is_empty() && self.rig.is_empty()
+    }
+
+    fn directory(&self) -> PathBuf {
+        let usual = if self.is_whole() { "bench/results" } else { "target/bench" };
+        self.results.clone().unwrap_or_else(|| usual.into())
+    }
 }
 
 fn measure(arguments: &Arguments) -> Result<Results> {
@@ -163,7 +176,7 @@ impl Bench {
         if !self.has(Part::Packets) && !self.has(Part::Traffic) {
             return Ok(());
         }
-        let standings = self.build(session, &Plan::SMALL)?;
+        let standings = self.build(session, Plan::SMALL)?;
         if self.has(Part::Packets) {
             packets::all(session, &standings, None)?;
         }
@@ -176,11 +189,11 @@ impl Bench {
     fn by_ports(&self, session: &mut Session) -> Result<()> {
         for ports in session.effort.ports {
             let plan = Plan { ports: *ports, filler: Transport::Tcp, ..Plan::SMALL };
-            let standings = self.build(session, &plan)?;
+            let standings = self.build(session, plan)?;
             transactions::scaling(session, &standings, *ports)?;
             drop(standings);
             let plan = Plan { filler: Transport::Udp, ..plan };
-            let standings = self.build(session, &plan)?;
+            let standings = self.build(session, plan)?;
             let scale = Scale { of: "published ports", count: *ports };
             packets::all(session, &standings, Some(scale))?;
         }
@@ -190,7 +203,7 @@ impl Bench {
     fn by_endpoints(&self, session: &mut Session) -> Result<()> {
         for endpoints in session.effort.endpoints {
             let plan = Plan { endpoints: *endpoints, ..Plan::SMALL };
-            let standings = self.build(session, &plan)?;
+            let standings = self.build(session, plan)?;
             let scale = Scale { of: "endpoints", count: *endpoints };
             packets::all(session, &standings, Some(scale))?;
         }
@@ -198,7 +211,7 @@ impl Bench {
     }
 
     /// Builds every rig; one that can't be built is a problem of the report.
-    fn build(&self, session: &mut Session, plan: &Plan) -> Result<Vec<Standing>> {
+    fn build(&self, session: &mut Session, plan: Plan) -> Result<Vec<Standing>> {
         let mut standings = Vec::new();
         for rig in &self.rigs {
             interrupt::check()?;

@@ -117,7 +117,7 @@ pub(crate) trait Rig {
     /// What it is, a sentence.
     fn says(&self) -> &'static str;
     /// Builds it.
-    fn build(&self, plan: &Plan) -> Result<Standing>;
+    fn build(&self, plan: Plan) -> Result<Standing>;
 }
 
 /// A rig that stands.
@@ -223,7 +223,7 @@ impl Plan {
     pub(crate) const SMALL: Self = Self { endpoints: 2, ports: 1, filler: Transport::Tcp };
 
     /// Host ports beside the measured one; each leads to the same port of endpoint one.
-    pub(crate) fn filler_ports(&self) -> std::ops::Range<u16> {
+    pub(crate) fn filler_ports(self) -> std::ops::Range<u16> {
         FIRST_FILLER_PORT..FIRST_FILLER_PORT + self.ports.saturating_sub(1)
     }
 }

@@ -31,7 +31,7 @@ impl Rig for Bridge {
         "plain Linux bridge, netfilter off, no translation: outside routes to the containers"
     }
 
-    fn build(&self, plan: &Plan) -> Result<Standing> {
+    fn build(&self, plan: Plan) -> Result<Standing> {
         let mut topology = Topology::build(plan, Filtering::Off)?;
         topology.outside.ip(&format!("route add 172.16.0.0/12 via {HOST}"))?;
         topology.field.published = SocketAddrV4::new(endpoint_address(1), SERVER_PORT);
@@ -63,7 +63,7 @@ pub(super) struct Topology {
 
 impl Topology {
     /// Builds everything but rules.
-    pub(super) fn build(plan: &Plan, filtering: Filtering) -> Result<Self> {
+    pub(super) fn build(plan: Plan, filtering: Filtering) -> Result<Self> {
         let Site { outside, host } = Site::build()?;
         let filter = if filtering == Filtering::On { "1" } else { "0" };
         host.sysctl(&[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", filter)])?;
@@ -171,7 +171,7 @@ fn endpoint(
 }
 
 /// The endpoints beside the measured ones, all in one namespace: only their links and rules count.
-fn others(host: &Namespace, plan: &Plan) -> Result<Namespace> {
+fn others(host: &Namespace, plan: Plan) -> Result<Namespace> {
     let namespace = Namespace::create()?;
     let path = namespace.path();
     let lines: Vec<String> = (3..=plan.endpoints)

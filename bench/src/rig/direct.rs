@@ -24,7 +24,7 @@ impl Rig for Loopback {
         "client and server in one namespace: the limit"
     }
 
-    fn build(&self, _plan: &Plan) -> Result<Standing> {
+    fn build(&self, _plan: Plan) -> Result<Standing> {
         let namespace = Namespace::create()?;
         prepare(&namespace)?;
         Ok(standing(self.name(), namespace.clone(), namespace, Ipv4Addr::LOCALHOST))
@@ -40,7 +40,7 @@ impl Rig for Veth {
         "client and server at the two ends of one veth, nothing between"
     }
 
-    fn build(&self, _plan: &Plan) -> Result<Standing> {
+    fn build(&self, _plan: Plan) -> Result<Standing> {
         let (client, server) = (Namespace::create()?, Namespace::create()?);
         prepare(&client)?;
         client.ip_batch(&[

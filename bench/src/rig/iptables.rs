@@ -22,7 +22,7 @@ impl Rig for Iptables {
         "bridge with Docker's iptables rules: one DNAT and one ACCEPT rule for each published port"
     }
 
-    fn build(&self, plan: &Plan) -> Result<Standing> {
+    fn build(&self, plan: Plan) -> Result<Standing> {
         let topology = Topology::build(plan, Filtering::On)?;
         feed(&mut topology.host.command("iptables-restore"), &rules(plan))?;
         Ok(topology.standing(self.name()))
@@ -70,7 +70,7 @@ const FILTER_TAIL: &str = "\
 -A DOCKER ! -i br1 -o br1 -j DROP
 ";
 
-fn rules(plan: &Plan) -> String {
+fn rules(plan: Plan) -> String {
     let mut raw = "*raw\n".to_owned();
     let (mut nat, mut filter) = (NAT_HEAD.to_owned(), FILTER_HEAD.to_owned());
     for number in 1..=plan.endpoints {
@@ -90,7 +90,7 @@ fn rules(plan: &Plan) -> String {
 }
 
 /// Published ports in the order of their publication: transport, host port, container port.
-pub(super) fn published(plan: &Plan) -> Vec<(Transport, u16, u16)> {
+pub(super) fn published(plan: Plan) -> Vec<(Transport, u16, u16)> {
     let mut ports: Vec<_> = plan.filler_ports().map(|port| (plan.filler, port, port)).collect();
     ports.push((Transport::Tcp, HOST_PORT, SERVER_PORT));
     ports.push((Transport::Udp, HOST_PORT, SERVER_PORT));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn each_published_port_is_one_dnat_and_one_accept_rule() {
-        let rules = rules(&Plan { endpoints: 2, ports: 1_000, filler: Transport::Tcp });
+        let rules = rules(Plan { endpoints: 2, ports: 1_000, filler: Transport::Tcp });
         let count = |text| rules.lines().filter(|line| line.contains(text)).count();
         assert_eq!(count("-j DNAT"), 1_001);
         assert_eq!(count("--dport 8080 -j ACCEPT"), 2);

@@ -32,7 +32,7 @@ const NETWORK_ONE: &str = "one";
 const NETWORK_TWO: &str = "two";
 
 /// No request takes longer.
-const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+const LONGEST_REQUEST: Duration = Duration::from_mins(1);
 
 /// How long a daemon may take to answer at all, and to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ impl Rig for Netd {
         "netd: eBPF at tc and cgroup hooks, no netfilter, no bridge that forwards"
     }
 
-    fn build(&self, plan: &Plan) -> Result<Standing> {
+    fn build(&self, plan: Plan) -> Result<Standing> {
         let Site { outside, host } = Site::build()?;
         let daemon = self.daemon(&host)?;
         daemon.create_network(NETWORK_ONE, Some(("172.30.0.0/16", GATEWAY.to_string())))?;
@@ -287,7 +287,7 @@ fn configuration(directory: &FilePath, cgroup: &FilePath) -> String {
     )
 }
 
-fn published(plan: &Plan) -> Vec<String> {
+fn published(plan: Plan) -> Vec<String> {
     let fillers = plan.filler_ports();
     let range = match fillers.len() {
         0 => None,

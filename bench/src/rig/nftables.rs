@@ -21,7 +21,7 @@ impl Rig for Nftables {
         "bridge with nftables: published ports in a map, networks in verdict maps"
     }
 
-    fn build(&self, plan: &Plan) -> Result<Standing> {
+    fn build(&self, plan: Plan) -> Result<Standing> {
         let topology = Topology::build(plan, Filtering::On)?;
         feed(topology.host.command("nft").args(["-f", "-"]), &rules(plan))?;
         Ok(topology.standing(self.name()))
@@ -63,7 +63,7 @@ chain to_two {
 }
 ";
 
-fn rules(plan: &Plan) -> String {
+fn rules(plan: Plan) -> String {
     let address = endpoint_address(1);
     let (mut tcp, mut udp, mut open) = (String::new(), String::new(), String::new());
     for (transport, host, container) in published(plan) {

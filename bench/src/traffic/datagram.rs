@@ -11,7 +11,7 @@ use super::{Burst, PATIENCE, Route, clock};
 use crate::cpu::{self, RealTime};
 use crate::namespace::join;
 
-/// UDP_RR: one pair of sockets.
+/// `UDP_RR`: one pair of sockets.
 pub(super) fn requests(route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
     thread::scope(|scope| {
         let (ready, is_ready) = mpsc::channel();

@@ -14,7 +14,7 @@ use super::{Burst, PATIENCE, Route, clock};
 use crate::cpu::{self, RealTime};
 use crate::namespace::join;
 
-/// TCP_RR: one connection.
+/// `TCP_RR`: one connection.
 pub(super) fn requests(route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
     with_server(route, cpu, || {
         let mut stream = connect(route)?;
@@ -22,7 +22,7 @@ pub(super) fn requests(route: &Route, cpu: usize, length: Duration) -> Result<Bu
     })
 }
 
-/// TCP_CRR: a connection for each request.
+/// `TCP_CRR`: a connection for each request.
 pub(super) fn connections(route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
     with_server(route, cpu, || clock(cpu, length, || exchange(&mut connect(route)?)))
 }
