@@ -1,6 +1,7 @@
 //! The project's chores: `cargo xtask` lists them. It compiles first on a fresh machine, so it
 //! depends on next to nothing.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -20,7 +21,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 6] = [
+const CHORES: [Chore; 7] = [
     Chore { name: "setup", says: "install what building and testing need", run: setup::run },
     Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
     Chore {
@@ -37,6 +38,11 @@ const CHORES: [Chore; 6] = [
         name: "lint",
         says: "check format and lints, of the kernel object too",
         run: lint::run,
+    },
+    Chore {
+        name: "bench",
+        says: "measure netd beside iptables, nftables and loopback; --quick for five minutes",
+        run: bench::run,
     },
     Chore { name: "tidy", says: "check the rules of the house on the sources", run: tidy::run },
 ];

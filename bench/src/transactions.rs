@@ -1,0 +1,81 @@
+//! Transactions and streams on each way through each rig.
+
+use anyhow::{Context, Result};
+
+use crate::results::{Case, Section};
+use crate::rig::{Path, Standing};
+use crate::session::Session;
+use crate::statistics::Better;
+use crate::traffic::{Kind, Route, burst};
+
+/// All kinds on all ways.
+pub(crate) fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
+    for path in Path::ALL {
+        for kind in Kind::ALL {
+            let cases = cases(path, kind);
+            measure(session, standings, path, kind, cases)?;
+        }
+    }
+    Ok(())
+}
+
+/// Short connections to a published port, against the number of ports.
+pub(crate) fn scaling(session: &mut Session, standings: &[Standing], ports: u16) -> Result<()> {
+    for path in [Path::OutsideToPublished, Path::HostToPublished] {
+        let group = "TCP_CRR by published ports";
+        let kind = Kind::TcpCrr;
+        let case = Case::new(Section::Scaling, group, path.name(), kind.unit(), Better::Higher);
+        measure(session, standings, path, kind, vec![case.at(u64::from(ports))])?;
+    }
+    Ok(())
+}
+
+fn measure(
+    session: &mut Session,
+    standings: &[Standing],
+    path: Path,
+    kind: Kind,
+    cases: Vec<Case>,
+) -> Result<()> {
+    let subjects: Vec<(String, Route)> = standings
+        .iter()
+        .filter_map(|standing| Some((standing.rig.to_owned(), standing.routes.get(&path)?.clone())))
+        .collect();
+    let (cpu, length) = (session.cpu, session.effort.burst);
+    session
+        .interleave(cases, subjects, |route| {
+            let burst = burst(kind, route, cpu, length)?;
+            let latency =
+                burst.latency.map_or(Vec::new(), |latency| vec![latency.p50, latency.p99]);
+            Ok([vec![burst.rate], resources(kind, burst.rate), latency].concat())
+        })
+        .with_context(|| format!("{}, {}", kind.name(), path.name()))
+}
+
+fn cases(path: Path, kind: Kind) -> Vec<Case> {
+    let case = |section, title: &str, unit: &str, better| {
+        Case::new(section, path.name(), title, unit, better)
+    };
+    let rate = case(Section::Traffic, kind.name(), kind.unit(), Better::Higher);
+    match kind {
+        Kind::TcpRr | Kind::TcpCrr | Kind::UdpRr => {
+            let latency = |part: &str| {
+                let title = format!("{} {part}", kind.name());
+                case(Section::Traffic, &title, "us", Better::Lower)
+            };
+            vec![rate, latency("p50"), latency("p99")]
+        }
+        Kind::Bulk1 | Kind::Bulk8 => {
+            let title = format!("CPU time of {}", kind.name());
+            vec![rate, case(Section::Resources, &title, "CPU s/GB", Better::Lower)]
+        }
+    }
+}
+
+/// CPU seconds per gigabyte of a stream: both ends share one CPU, which is never idle while it flows.
+fn resources(kind: Kind, rate: f64) -> Vec<f64> {
+    match kind {
+        Kind::TcpRr | Kind::TcpCrr | Kind::UdpRr => Vec::new(),
+        Kind::Bulk1 | Kind::Bulk8 => vec![1_000.0 / rate],
+    }
+}
