@@ -58,11 +58,11 @@ fn same_source_port_of_two_containers_and_the_host_works_at_once() {
         let clients = [world.host.netns(), &a.netns, &b.netns].map(|netns| bind(netns, target));
         let mut seen = Vec::new();
         for (number, client) in clients.iter().enumerate() {
-            let word = [u8::try_from(number).unwrap()];
-            client.send_to(&word, target).unwrap();
+            let text = [u8::try_from(number).unwrap()];
+            client.send_to(&text, target).unwrap();
             let mut answer = [0; 128];
             let (len, from) = client.recv_from(&mut answer).unwrap();
-            assert_eq!((from, answer[len - 1]), (target, word[0]));
+            assert_eq!((from, answer[len - 1]), (target, text[0]));
             seen.push(answer[..len - 2].to_vec());
         }
         seen.sort();

@@ -1,6 +1,13 @@
 //! What netd promises, told as scenarios with real processes, sockets and packets: each on IPv4 and
 //! IPv6, over TCP and UDP where ports are involved. The names of the tests are the contract.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a scenario that can't go on has failed"
+)]
+
 mod bad_input;
 mod egress;
 mod footprint;
