@@ -5,7 +5,7 @@
 
 pub mod family;
 
-pub use family::WireFamily;
+pub use family::{AddressPair, MacPair, WireFamily};
 
 use crate::addr::{Address, Family, Ipv4, Ipv6, V4, V6};
 use crate::id::{Be16, MacAddr};
@@ -369,26 +369,6 @@ const fn part(offset: u16, more: u16) -> Part {
     } else {
         Part::Whole
     }
-}
-
-/// Both addresses as they stand in either family's header, for one store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct AddressPair<A> {
-    /// Source.
-    pub src: A,
-    /// Destination.
-    pub dst: A,
-}
-
-/// Both MACs as they begin a frame, for one store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct MacPair {
-    /// Destination.
-    pub dst: MacAddr,
-    /// Source.
-    pub src: MacAddr,
 }
 
 // SAFETY: repr(C) of two equal plain types: no padding.

@@ -2,7 +2,7 @@
 
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IpHeader, Ipv4Header, Ipv6Header};
 use crate::addr::{Family, Ipv4, Ipv6, V4, V6};
-use crate::id::Be16;
+use crate::id::{Be16, MacAddr};
 
 /// What the packet path needs of a family beyond its address.
 pub trait WireFamily: Family {
@@ -66,4 +66,24 @@ impl WireFamily for V6 {
             + change(from.0[2], to.0[2])
             + change(from.0[3], to.0[3])
     }
+}
+
+/// Both addresses as they stand in either family's header, for one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AddressPair<A> {
+    /// Source.
+    pub src: A,
+    /// Destination.
+    pub dst: A,
+}
+
+/// Both MACs as they begin a frame, for one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MacPair {
+    /// Destination.
+    pub dst: MacAddr,
+    /// Source.
+    pub src: MacAddr,
 }
