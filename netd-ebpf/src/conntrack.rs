@@ -13,7 +13,8 @@ use netd_common::wire::{Part, TCP, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
 
 use crate::parse::{Packet, Role};
-use crate::policy::{self, Plan};
+use crate::plan::Plan;
+use crate::policy;
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
 use crate::work::{Known, Work, forget_ways};
 

@@ -22,6 +22,7 @@ use maps::Maps;
 use skb::Skb;
 
 mod count;
+mod host;
 mod maps;
 mod skb;
 pub mod sock;

@@ -21,6 +21,7 @@ pub mod neighbor;
 pub mod packet;
 pub mod parse;
 pub mod pipeline;
+pub mod plan;
 pub mod policy;
 pub mod service;
 pub mod socket;

@@ -19,7 +19,7 @@ use netd_common::{Address, Be16, DropReason, Family};
 use crate::conntrack;
 use crate::packet::{ChecksumField, Cover, PacketBuf, Refused};
 use crate::parse::Packet;
-use crate::policy::{NO_SLOT, Plan, PortChoice};
+use crate::plan::{NO_SLOT, Plan, PortChoice};
 use crate::service;
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
 use crate::verdict::{OrStop, Step, refuse};

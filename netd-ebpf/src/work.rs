@@ -7,7 +7,7 @@
 use netd_common::map::flow::{FlowKey, FlowValue};
 
 use crate::parse::Packet;
-use crate::policy::Plan;
+use crate::plan::Plan;
 use crate::tables::FlowTable;
 use crate::verdict::{Ledger, Verdict};
 

@@ -14,7 +14,7 @@ mod dataplane;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use dataplane::tables;
 use netd_common::map::config::Config;
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Be16, Ipv4, Ipv6};
+use netd_user::link::netns;
 use nix::sched::{CloneFlags, setns, unshare};
 
 const HOOKS: &[&str] = &[
@@ -74,26 +75,13 @@ impl Drop for Corner {
     }
 }
 
-fn netns_cookie() -> u64 {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    let mut cookie = 0u64;
-    let mut len = 8;
-    // SAFETY: the kernel writes at most the eight bytes that the length allows.
-    let code = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    assert_eq!(code, 0, "SO_NETNS_COOKIE");
-    cookie
-}
-
 fn publish(ebpf: &mut Ebpf) {
-    tables::set(ebpf, "config", 0, Config { host_netns_cookie: netns_cookie(), ..Config::ZERO });
+    tables::set(
+        ebpf,
+        "config",
+        0,
+        Config { host_netns_cookie: netns::cookie().expect("a cookie"), ..Config::ZERO },
+    );
     for proto in [6, 17] {
         let port = Be16::new(8_080);
         let v4 = PublishedValue {
@@ -131,8 +119,8 @@ fn attach(ebpf: &mut Ebpf, cgroup: &File) {
 }
 
 /// A server in the backend's namespace: echoes until its socket times out.
-fn serve(netns: &str) {
-    let file = File::open(format!("/run/netns/{netns}")).expect("a namespace");
+fn serve(backend: &str) {
+    let file = File::open(format!("/run/netns/{backend}")).expect("a namespace");
     setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("entry");
     let listener = TcpListener::bind("[::]:80").expect("a listener");
     let socket = UdpSocket::bind("[::]:80").expect("a socket");
@@ -153,16 +141,16 @@ fn serve(netns: &str) {
 fn host_sockets_reach_published_ports_and_never_see_the_difference() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a namespace of our own");
     let corner = Corner::new();
-    let netns = &corner.netns;
+    let backend = &corner.netns;
     ip("link set lo up");
-    ip(&format!("link add gw0 type veth peer name eth0 netns {netns}"));
+    ip(&format!("link add gw0 type veth peer name eth0 netns {backend}"));
     ip("addr add 172.31.0.1/24 dev gw0");
     ip("addr add fd00:31::1/64 dev gw0 nodad");
     ip("link set gw0 up");
-    ip(&format!("-n {netns} addr add 172.31.0.2/24 dev eth0"));
-    ip(&format!("-n {netns} addr add fd00:31::2/64 dev eth0 nodad"));
-    ip(&format!("-n {netns} link set eth0 up"));
-    let server = netns.clone();
+    ip(&format!("-n {backend} addr add 172.31.0.2/24 dev eth0"));
+    ip(&format!("-n {backend} addr add fd00:31::2/64 dev eth0 nodad"));
+    ip(&format!("-n {backend} link set eth0 up"));
+    let server = backend.clone();
     std::thread::spawn(move || serve(&server)).join().expect("a server");
     let mut ebpf = dataplane::load();
     publish(&mut ebpf);
