@@ -11,9 +11,6 @@ use crate::session::Session;
 use crate::statistics::Better;
 use crate::units::real;
 
-/// Endpoints present when the second set of creations is clocked.
-const MANY: u32 = 1_000;
-
 /// Sizes of published ranges.
 const RANGES: [u16; 4] = [1, 1_000, 10_000, 50_000];
 
@@ -32,36 +29,38 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
     ranges(session, &daemon)?;
     daemon.create_sandbox("first", NETWORK, None, Vec::new())?;
     endpoints(session, &daemon, 1)?;
-    populate(&daemon, MANY, |_| Vec::new())?;
-    endpoints(session, &daemon, u64::from(MANY))?;
-    memory(session, &daemon, "with 1 000 endpoints")?;
+    let present = session.effort.present;
+    populate(&daemon, present, |_| Vec::new())?;
+    endpoints(session, &daemon, u64::from(present))?;
+    memory(session, &daemon, &format!("with {present} endpoints"))?;
     for _ in 0..20 {
         daemon.text("/metrics")?;
     }
-    memory(session, &daemon, "with 1 000 endpoints, after 20 scrapes")?;
+    memory(session, &daemon, &format!("with {present} endpoints, after 20 scrapes"))?;
     drop(daemon);
     starts(session, netd)
 }
 
-/// Start with 400 containers of five ports: with the kernel's side still there, and after a reboot.
+/// Start with containers of five ports: with the kernel's side still there, and after a reboot.
 fn starts(session: &mut Session, netd: &Netd) -> Result<()> {
     let site = Site::build()?;
     let mut daemon = netd.daemon(&site.host)?;
     daemon.create_network(NETWORK, None)?;
-    populate(&daemon, 400, |number| {
+    let found = session.effort.found;
+    populate(&daemon, found, |number| {
         let first = u32::from(FIRST_PORT) + number * 5;
         vec![format!("{first}-{}:80-84", first + 4)]
     })?;
     daemon.stop()?;
     let start = Instant::now();
     daemon.start(netd, &site.host)?;
-    single(session, "start with 400 containers of 5 ports, kernel state kept", start);
+    single(session, &format!("start with {found} containers of 5 ports, kernel state kept"), start);
     daemon.stop()?;
     daemon.forget_kernel_state()?;
     let site = Site::build()?;
     let start = Instant::now();
     daemon.start(netd, &site.host)?;
-    single(session, "cold start with 400 containers of 5 ports", start);
+    single(session, &format!("cold start with {found} containers of 5 ports"), start);
     Ok(())
 }
 

@@ -109,6 +109,14 @@ impl Arguments {
         self.part.is_empty() && self.rig.is_empty()
     }
 
+    /// Whether a rig is measured: those named, else all, but the older iptables only in full runs.
+    fn wants(&self, rig: &str) -> bool {
+        match self.rig.as_slice() {
+            [] => !self.quick || rig != rig::LEGACY,
+            named => named.iter().any(|name| name == rig),
+        }
+    }
+
     fn directory(&self) -> PathBuf {
         let usual = if self.is_whole() { "bench/results" } else { "target/bench" };
         self.results.clone().unwrap_or_else(|| usual.into())
@@ -123,10 +131,8 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let mut session = Session::new(effort)?;
     let cgroup = Rc::new(Cgroup::create()?);
     let netd = Netd { program: program(arguments)?, cgroup };
-    let rigs: Vec<Box<dyn Rig>> = rig::all(netd.clone())
-        .into_iter()
-        .filter(|rig| wanted(&arguments.rig, rig.name()))
-        .collect();
+    let rigs: Vec<Box<dyn Rig>> =
+        rig::all(netd.clone()).into_iter().filter(|rig| arguments.wants(rig.name())).collect();
     let bench = Bench { rigs, parts: arguments.part.clone() };
     bench.all(&mut session, &netd)?;
     if arguments.record_programs {
@@ -224,10 +230,6 @@ impl Bench {
         }
         Ok(standings)
     }
-}
-
-fn wanted(only: &[String], name: &str) -> bool {
-    only.is_empty() || only.iter().any(|wanted| wanted == name)
 }
 
 fn program(arguments: &Arguments) -> Result<PathBuf> {

@@ -35,6 +35,8 @@ pub(crate) const LOOPBACK: &str = "loopback";
 pub(crate) const BRIDGE: &str = "bridge";
 /// The name of the rig with iptables.
 pub(crate) const IPTABLES: &str = "iptables";
+/// The name of the rig with the older iptables, which full runs have too.
+pub(crate) const LEGACY: &str = "legacy";
 /// The name of the rig with nftables.
 pub(crate) const NFTABLES: &str = "nftables";
 
@@ -166,9 +168,11 @@ pub(crate) struct Endpoint {
 
 /// All rigs, ours first.
 pub(crate) fn all(netd: Netd) -> Vec<Box<dyn Rig>> {
+    let iptables = |name, restore| Box::new(iptables::Iptables { name, restore });
     vec![
         Box::new(netd),
-        Box::new(iptables::Iptables),
+        iptables(IPTABLES, "iptables-restore"),
+        iptables(LEGACY, "iptables-legacy-restore"),
         Box::new(nftables::Nftables),
         Box::new(bridged::Bridge),
         Box::new(direct::Veth),

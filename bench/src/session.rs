@@ -23,6 +23,10 @@ pub(crate) struct Effort {
     pub(crate) ports: &'static [u16],
     /// Sizes of rigs: endpoints.
     pub(crate) endpoints: &'static [u16],
+    /// Endpoints present when creation is clocked for the second time.
+    pub(crate) present: u32,
+    /// Containers that a starting daemon finds.
+    pub(crate) found: u32,
     /// Times that an operation of the daemon is repeated.
     pub(crate) operations: u32,
 }
@@ -35,7 +39,9 @@ impl Effort {
         frames: 20_000,
         ports: &[1, 1_000, 10_000],
         endpoints: &[2, 100],
-        operations: 20,
+        present: 100,
+        found: 40,
+        operations: 10,
     };
 
     /// For the record: less than thirty minutes.
@@ -45,7 +51,9 @@ impl Effort {
         frames: 50_000,
         ports: &[1, 1_000, 10_000],
         endpoints: &[2, 100, 1_000],
-        operations: 100,
+        present: 1_000,
+        found: 400,
+        operations: 50,
     };
 }
 

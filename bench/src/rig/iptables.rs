@@ -5,17 +5,20 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::bridged::{BRIDGE_ONE, BRIDGE_TWO, Filtering, Topology};
-use super::{
-    HOST_PORT, IPTABLES, Plan, Rig, SERVER_PORT, STRANGER, Standing, Transport, endpoint_address,
-};
+use super::{HOST_PORT, Plan, Rig, SERVER_PORT, STRANGER, Standing, Transport, endpoint_address};
 use crate::namespace::feed;
 
-/// Docker's way until now.
-pub(super) struct Iptables;
+/// Docker's way until now, by one of the two programs that speak it.
+pub(super) struct Iptables {
+    /// The rig's name.
+    pub(super) name: &'static str,
+    /// What reads the rules.
+    pub(super) restore: &'static str,
+}
 
 impl Rig for Iptables {
     fn name(&self) -> &'static str {
-        IPTABLES
+        self.name
     }
 
     fn says(&self) -> &'static str {
@@ -24,8 +27,8 @@ impl Rig for Iptables {
 
     fn build(&self, plan: Plan) -> Result<Standing> {
         let topology = Topology::build(plan, Filtering::On)?;
-        feed(&mut topology.host.command("iptables-restore"), &rules(plan))?;
-        Ok(topology.standing(self.name()))
+        feed(&mut topology.host.command(self.restore), &rules(plan))?;
+        Ok(topology.standing(self.name))
     }
 }
 
