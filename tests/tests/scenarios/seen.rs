@@ -152,7 +152,7 @@ fn slow_and_garbage_clients_neither_stall_nor_crash_the_api() {
     }
     let mut garbage = UnixStream::connect(&socket).unwrap();
     // The daemon may close before all of it is written.
-    let _cut_short = garbage.write_all(&[0xff; 100_000]);
+    let _cut_short = garbage.write_all(&vec![0xff; 100_000]);
     network(&daemon, "app", &[]);
     assert!(daemon.ok(&["network", "ls", "-q"]).unwrap().lines().count() >= 4);
     drop(held);
