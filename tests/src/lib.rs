@@ -8,6 +8,7 @@
 pub mod census;
 pub mod container;
 pub mod daemon;
+pub mod demo;
 pub mod eventually;
 pub mod guard;
 pub mod host;

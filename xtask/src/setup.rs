@@ -53,7 +53,7 @@ const PACKAGES: [Package; 13] = [
     program("nftables", "nft", Purpose::Demo),
     program("procps", "sysctl", Purpose::Demo),
     program("iputils-ping", "ping", Purpose::Demo),
-    program("curl", "curl", Purpose::Test),
+    program("curl", "curl", Purpose::Demo),
     program("ethtool", "ethtool", Purpose::Test),
     program("iperf3", "iperf3", Purpose::Test),
     program("prometheus", "promtool", Purpose::Test),
