@@ -27,13 +27,18 @@ pub fn guarded(work: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
     }
     // The guard's end, even by force, is the work's end.
     set_pdeathsig(Signal::SIGKILL)?;
-    SigSet::from_iter(ENDING).thread_unblock()?;
+    blocked().thread_unblock()?;
     work()?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the guard waits for. The work inherits none of it: nor do the programs that it starts.
+fn blocked() -> SigSet {
+    ENDING.into_iter().chain([Signal::SIGCHLD]).collect()
+}
+
 fn guard() -> Result<ExitCode> {
-    let signals: SigSet = ENDING.into_iter().chain([Signal::SIGCHLD]).collect();
+    let signals = blocked();
     signals.thread_block()?;
     let mut again = Command::new(env::current_exe()?);
     let child = again.args(env::args_os().skip(1)).env(GUARDED, "1").spawn();

@@ -3,7 +3,9 @@
 //! It is built in the dev profile: a cold build takes about half of release's time, and what the
 //! demo shows is that things work, not how fast; the kernel object is optimized in either.
 
-use anyhow::Result;
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
 
 use crate::{run, setup};
 
@@ -20,5 +22,8 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     ]))?;
     let mut demo =
         run::cargo(&["run", "--quiet", "--package", "netd-tests", "--bin", "demo", "--"]);
-    run::run(demo.args(options))
+    demo.args(options);
+    eprintln!("$ {}", run::shown(&demo));
+    // It takes our place, and with it the signals meant for us: it cleans up, we would not.
+    Err(demo.exec()).context("can't start the demo")
 }

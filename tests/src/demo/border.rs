@@ -63,7 +63,7 @@ pub(super) fn internal(stage: &mut Stage<'_>) -> Result<()> {
     let uplink = stage.uplink();
     stage.probe(Place::Sandbox("vault1"), &unreachable(uplink, PUBLISHED_PORT))?;
     let drops = stage.drops(reason)? - before;
-    let expected = "these 8 requests are counted as dropped for internal_network";
+    let expected = "the 8 requests over these routes are counted as dropped for internal_network";
     stage.report.claim(expected, &format!("{drops} packets"), drops >= 8);
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::Host;
 use crate::outside::{ROUTER_V4, ROUTER_V6};
 use crate::wire::ANSWER_DEADLINE;
 
-const BETWEEN_WORDS: Duration = Duration::from_millis(250);
+const BETWEEN_WORDS: Duration = Duration::from_millis(50);
 const WORD: &[u8] = b"word ";
 
 /// Killed by force; meanwhile everything goes on; started again, it knows everything.
@@ -39,7 +39,7 @@ pub(super) fn killed(stage: &mut Stage<'_>) -> Result<()> {
     stage.netd(&[
         "ps",
         "--format",
-        "table {{.Names}}\t{{.Networks}}\t{{.Addresses}}\t{{.Status}}",
+        r"table {{.Names}}\t{{.Networks}}\t{{.Addresses}}\t{{.Status}}",
     ])?;
     stage.report.claim(
         "the same sandboxes, addresses and ports as before",

@@ -93,7 +93,7 @@ impl Stage<'_> {
         let tried: Vec<String> = probes.iter().map(Probe::tried).collect();
         let expected: Vec<String> = probes.iter().map(Probe::expected).collect();
         let seen: Vec<String> = probes.iter().zip(&met).map(|(it, met)| it.seen(met)).collect();
-        let widths = [width(&tried, 21), width(&expected, 18), width(&seen, 26)];
+        let widths = [width(&tried), width(&expected), width(&seen)];
         self.report.columns(widths);
         for (number, (probe, met)) in probes.iter().zip(&met).enumerate() {
             let cells = [&tried[number], &expected[number], &seen[number]].map(String::as_str);
@@ -116,10 +116,10 @@ impl Stage<'_> {
     fn ask_all(&self, place: Place, probes: &[Probe]) -> Result<Vec<Met>> {
         let asker = Asker { stage: self, place };
         thread::scope(|scope| {
-            let asked: Vec<_> =
+            let requests: Vec<_> =
                 probes.iter().map(|probe| scope.spawn(|| asker.ask(probe))).collect();
             let joined =
-                asked.into_iter().map(|it| it.join().ok().context("a request panicked")?);
+                requests.into_iter().map(|it| it.join().ok().context("a request panicked")?);
             joined.collect()
         })
     }
@@ -140,10 +140,7 @@ impl Asker<'_> {
         if output.status.success() {
             return parse(text.trim()).with_context(|| format!("wire said {text}"));
         }
-        let why = String::from_utf8_lossy(&output.stderr);
-        let why = why.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let why = why.trim().trim_start_matches("0: ");
-        Ok(Met::Nothing(why.split(" (os error").next().unwrap_or(why).to_lowercase()))
+        Ok(Met::Nothing(last_cause(&String::from_utf8_lossy(&output.stderr))))
     }
 
     fn run(&self, request: &[&str]) -> Result<Output> {
@@ -164,6 +161,16 @@ impl Asker<'_> {
     }
 }
 
+/// The innermost reason of an error, without the number of the system's.
+fn last_cause(text: &str) -> String {
+    let causes = text.split("Stack backtrace:").next().unwrap_or_default();
+    let last = causes.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let last = last.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == ':').trim();
+    let last = last.split(" (os error").next().unwrap_or_default().to_lowercase();
+    // What the end of a socket's deadline is called.
+    last.replace("resource temporarily unavailable", "timed out")
+}
+
 /// `seen as ADDRESS, answered from ADDRESS`.
 fn parse(text: &str) -> Result<Met> {
     let words = text.strip_prefix("seen as ").and_then(|rest| rest.split_once(", answered from "));
@@ -171,6 +178,34 @@ fn parse(text: &str) -> Result<Met> {
     Ok(Met::Answer { seen_as: seen_as.parse()?, from: from.parse()? })
 }
 
-fn width(cells: &[String], least: usize) -> usize {
-    cells.iter().map(String::len).max().unwrap_or_default().max(least)
+fn width(cells: &[String]) -> usize {
+    cells.iter().map(String::len).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_is_the_innermost_with_or_without_numbers_and_backtrace() {
+        let one = "Error: tcp\n\nCaused by:\n    Connection refused (os error 111)\n";
+        assert_eq!(last_cause(one), "connection refused");
+        let two =
+            "Error: a\n\nCaused by:\n    0: b\n    1: No route\n\nStack backtrace:\n   0: _start";
+        assert_eq!(last_cause(two), "no route");
+    }
+
+    #[test]
+    fn answer_from_another_address_than_asked_does_not_hold() {
+        let probe = Probe {
+            transport: Transport::Udp,
+            target: "10.0.0.1:80".parse().unwrap(),
+            expected: Expected::SeenAs([10, 0, 0, 9].into()),
+        };
+        let met = |text: &str| parse(text).unwrap();
+        assert!(probe.holds(&met("seen as 10.0.0.9:4, answered from 10.0.0.1:80")));
+        assert!(!probe.holds(&met("seen as 10.0.0.9:4, answered from 10.0.0.2:80")));
+        assert!(!probe.holds(&met("seen as 10.0.0.8:4, answered from 10.0.0.1:80")));
+        assert!(!probe.holds(&Met::Nothing("timed out".to_owned())));
+    }
 }

@@ -10,6 +10,8 @@ use super::text::{cell, wrap};
 /// No line is longer, but for those of a table whose words are.
 const WIDTH: usize = 92;
 const INDENT: &str = "     ";
+/// Between two columns.
+const GAP: usize = 2;
 
 /// The steps so far.
 pub(super) struct Report {
@@ -55,7 +57,7 @@ impl Report {
     /// Says something in words.
     #[allow(clippy::unused_self, reason = "who holds the report may print, and nobody else")]
     pub(super) fn say(&mut self, sentence: &str) {
-        print!("{}", wrap(sentence, INDENT, INDENT, WIDTH));
+        print!("\n{}", wrap(sentence, INDENT, INDENT, WIDTH));
     }
 
     /// Prints a command line as one types it at `prompt`.
@@ -94,10 +96,14 @@ impl Report {
     }
 
     #[allow(clippy::unused_self, reason = "who holds the report may print, and nobody else")]
-    fn line(&mut self, cells: [&str; 3], widths: [usize; 3], verdict: &str) {
+    fn line(&mut self, cells: [&str; 3], [tried, expected, seen]: [usize; 3], verdict: &str) {
+        // The verdicts of tables stand below those of single claims.
+        let others = INDENT.len() + tried + expected + 3 * GAP;
+        let widths = [tried, expected, seen.max(WIDTH.saturating_sub(others))];
         let cells = cells.iter().zip(widths).map(|(text, width)| cell(text, width));
         let cells: Vec<String> = cells.collect();
-        let line = format!("{INDENT}  {}  {verdict}", cells.join("  "));
+        let gap = " ".repeat(GAP);
+        let line = format!("{INDENT}{gap}{}{verdict}", cells.join(&gap));
         println!("{}", line.trim_end());
     }
 

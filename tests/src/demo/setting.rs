@@ -35,6 +35,19 @@ pub(super) fn daemon(stage: &mut Stage<'_>) -> Result<()> {
     let expected = format!("Health: ok; uplink {} {}", stage.host.v4(), stage.host.v6());
     let seen = format!("{health}; uplink {v4} {v6}");
     stage.report.claim(&expected, &seen, seen == expected);
+    store(stage)
+}
+
+/// The store is a file of the daemon's own.
+fn store(stage: &mut Stage<'_>) -> Result<()> {
+    let directory = stage.host.directory().join("state");
+    let directory = directory.to_string_lossy();
+    stage.tried("host", &["ls", &directory]);
+    let listed = stage.host.exec("ls", &[&directory])?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let files = listed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let held = listed.lines().any(|file| file == "netd.db");
+    stage.report.claim("the embedded database netd.db", &files, held);
     Ok(())
 }
 
@@ -67,7 +80,7 @@ pub(super) fn servers(stage: &mut Stage<'_>) -> Result<()> {
         stage.netd(&[&run[..], ports, &serve].concat())?;
         wait_for_server(stage, name)?;
     }
-    let format = "table {{.Names}}\t{{.Networks}}\t{{.Addresses}}\t{{.Status}}\t{{.Pid}}";
+    let format = r"table {{.Names}}\t{{.Networks}}\t{{.Addresses}}\t{{.Status}}\t{{.Pid}}";
     let listed = stage.netd(&["ps", "--format", format])?;
     let up = listed.lines().filter(|line| line.contains(" Up ")).count();
     let expected = format!("{} sandboxes up, their servers answering", SERVERS.len());

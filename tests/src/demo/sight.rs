@@ -15,8 +15,8 @@ const METRICS: &str = "http://127.0.0.1:9959/metrics";
 const TELLING: [(&str, &str, f64, &str); 5] = [
     ("netd_forward_packets_total", "network=\"frontend\"", 20.0, "packets of a network"),
     ("netd_drop_packets_total", "reason=\"network_isolation\"", 8.0, "drops by reason"),
-    ("netd_published_hits_total", "", 8.0, "connections to published ports"),
-    ("netd_ipam_allocated_addresses", "", 10.0, "two addresses of five endpoints"),
+    ("netd_published_hits_total", "", 12.0, "flows to published ports"),
+    ("netd_ipam_allocated_addresses", "", 10.0, "addresses in use, two of each endpoint"),
     ("netd_bpf_map_max_entries", "map=\"flows_v4\"", 1.0, "size of the flow table"),
 ];
 

@@ -53,7 +53,7 @@ impl<'a> Stage<'a> {
             ("NETD_HOST", format!("unix://{}, in every host$ below", self.socket())),
         ];
         for (word, sentence) in who {
-            println!("  {word:<10}{sentence}");
+            println!("  {word:<11}{sentence}");
         }
     }
 
