@@ -2,12 +2,16 @@
 
 /// `text` from `first` on, continued after `rest`; no line is longer than `width` unless one word is.
 pub(super) fn wrap(text: &str, first: &str, rest: &str, width: usize) -> String {
+    let begins = std::iter::once(first).chain(std::iter::repeat(rest));
+    text.lines().zip(begins).map(|(line, begin)| wrap_line(line, begin, rest, width)).collect()
+}
+
+fn wrap_line(text: &str, first: &str, rest: &str, width: usize) -> String {
     let mut lines = vec![first.to_owned()];
     // One space each, so that what is laid out in columns keeps them.
-    for word in text.split(' ') {
+    for (number, word) in text.split(' ').enumerate() {
         let last = lines.len() - 1;
-        let is_empty = lines[last].len() == if last == 0 { first.len() } else { rest.len() };
-        if is_empty {
+        if number == 0 {
             lines[last].push_str(word);
         } else if lines[last].chars().count() + 1 + word.chars().count() <= width {
             lines[last] = format!("{} {word}", lines[last]);
@@ -45,6 +49,11 @@ mod tests {
     #[test]
     fn long_text_goes_on_below_itself() {
         assert_eq!(wrap("one two three", "> ", "  ", 10), "> one two\n  three\n");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(wrap("one\ntwo", "> ", "  ", 10), "> one\n  two\n");
     }
 
     #[test]
