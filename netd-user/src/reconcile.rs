@@ -320,6 +320,7 @@ impl<E: Effects> Reconciler<E> {
         }
         self.write_entries(plan.publish).await?;
         for write in plan.deletes {
+            tracing::debug!(map = write.map.name, entries = write.entries.count, "deleting");
             self.effects.delete(write.map, &write.entries).await?;
             (write.adopt)(&mut self.held.tables);
             self.changed += 1;
@@ -331,6 +332,7 @@ impl<E: Effects> Reconciler<E> {
 
     async fn write_entries(&mut self, writes: Vec<Write>) -> Result<(), ReconcileError> {
         for write in writes {
+            tracing::debug!(map = write.map.name, entries = write.entries.count, "writing");
             self.effects.put(write.map, &write.entries).await?;
             (write.adopt)(&mut self.held.tables);
             self.changed += 1;
@@ -353,6 +355,7 @@ impl<E: Effects> Reconciler<E> {
             // 0 is the generation of a flow that was never decided.
             let generation = held.generation.wrapping_add(1).max(1);
             let config = Config { generation, ..*config };
+            tracing::debug!(generation, "flows are decided anew");
             let entries = Entries {
                 keys: bytes_of(slot).to_vec(),
                 values: bytes_of(&config).to_vec(),

@@ -39,26 +39,66 @@ fn traffic_goes_on_without_the_daemon_and_it_takes_up_where_it_was() {
     assert!(!is_reached(world.outside.netns(), target, Transport::Tcp));
 }
 
+/// The client never rests: each moment of each restart meets a packet.
 #[test]
-fn established_connection_survives_restarts_of_the_daemon() {
-    use std::io::{Read as _, Write as _};
+fn busy_connection_survives_restarts_of_the_daemon() {
     let world = World::new();
-    let daemon = world.daemon();
+    let mut daemon = world.daemon();
     network(&daemon, "app", &[]);
     let web = container(&daemon, "web", "app", &PORTS);
     let _servers = web.serve_all(7000).unwrap();
-    let target = SocketAddr::new(world.uplink()[0], 8080);
-    let connect = || Ok(std::net::TcpStream::connect(target)?);
-    let mut stream = world.outside.netns().run(connect).unwrap();
-    stream.write_all(b"first ").unwrap();
-    daemon.crash().unwrap();
-    stream.write_all(b"second ").unwrap();
-    let _daemon = world.daemon();
-    stream.write_all(b"third").unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let clients: Vec<Chatter> = world
+        .uplink()
+        .into_iter()
+        .map(|address| Chatter::start(world.outside.netns(), SocketAddr::new(address, 8080)))
+        .collect();
+    for crash in [true, false, true, false] {
+        if crash { daemon.crash() } else { daemon.stop() }.unwrap();
+        daemon = world.daemon();
+    }
+    for client in clients {
+        client.finish().unwrap();
+    }
+}
+
+/// A client that sends a word every millisecond over one connection, and hears them all in the end.
+struct Chatter {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Chatter {
+    fn start(from: &netd_tests::Netns, target: SocketAddr) -> Self {
+        let connect = || Ok(std::net::TcpStream::connect(target)?);
+        let stream = from.run(connect).unwrap();
+        let stop = std::sync::Arc::default();
+        let told = std::sync::Arc::clone(&stop);
+        Self { stop, thread: std::thread::spawn(move || chat(&stream, &told)) }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn chat(
+    mut stream: &std::net::TcpStream,
+    stop: &std::sync::atomic::AtomicBool,
+) -> anyhow::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let mut sent = 0;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        stream.write_all(b"word ")?;
+        sent += 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.ends_with("\nfirst second third"), "{answer}");
+    stream.read_to_string(&mut answer)?;
+    let heard = answer.matches("word ").count();
+    anyhow::ensure!(heard == sent, "{heard} of {sent} words were heard");
+    Ok(())
 }
 
 /// Every effect of a creation fails once, each in a daemon's life of its own; what was there before
