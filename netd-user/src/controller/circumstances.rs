@@ -89,14 +89,11 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
 }
 
 fn parse_reserved(text: &str) -> BTreeSet<u16> {
-    let mut reserved = BTreeSet::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+    let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-            reserved.extend(first..=last);
-        }
-    }
-    reserved
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    };
+    text.trim().split(',').filter_map(range).flatten().collect()
 }
 
 #[cfg(test)]
