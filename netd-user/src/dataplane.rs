@@ -6,6 +6,7 @@ mod batch;
 mod bpffs;
 pub mod delta;
 pub mod events;
+mod grace_period;
 mod maps;
 pub mod object;
 mod pin;
@@ -24,6 +25,7 @@ use netd_common::map::{MapKind, MapSpec};
 use self::bpffs::PinDirs;
 use self::delta::{Table, Visit, in_put_order};
 use self::events::EventReader;
+use self::grace_period::GracePeriods;
 use self::maps::Maps;
 use self::programs::Programs;
 use self::stats::Stats;
@@ -39,6 +41,7 @@ pub struct Dataplane {
     dirs: PinDirs,
     maps: Maps,
     programs: Programs,
+    grace_periods: GracePeriods,
 }
 
 impl Dataplane {
@@ -53,7 +56,8 @@ impl Dataplane {
         Maps::check_pins(&dirs.maps())?;
         let programs = Programs::load(object, capacities, &dirs.maps(), dirs.links())?;
         let maps = Maps::open(&dirs.maps())?;
-        Ok(Self { dirs, maps, programs })
+        let grace_periods = GracePeriods::new(dirs.expedited());
+        Ok(Self { dirs, maps, programs, grace_periods })
     }
 
     /// Writes entries, given as bytes one after the other.
@@ -75,11 +79,13 @@ impl Dataplane {
 
     /// Attaches the program of a hook to a link of the host, or renews it.
     pub fn attach(&self, link: &str, ifindex: u32, hook: Hook) -> Result<(), DataplaneError> {
+        let _expedited = self.grace_periods.expedite();
         self.programs.attach(link, ifindex, hook)
     }
 
     /// Detaches it; one that is gone already is no error.
     pub fn detach(&self, link: &str, hook: Hook) -> Result<(), DataplaneError> {
+        let _expedited = self.grace_periods.expedite();
         self.programs.detach(link, hook)
     }
 

@@ -60,11 +60,8 @@ pub(super) fn gather<H: Host>(
     busy: &BTreeSet<(Proto, u16)>,
 ) -> std::io::Result<Circumstances> {
     let port_range = host.port_range();
-    let mut busy_ports = busy.clone();
-    let reserved = host.reserved_ports();
-    for port in reserved.range(port_range.0..=port_range.1.max(port_range.0)) {
-        busy_ports.extend([Proto::Tcp, Proto::Udp, Proto::Sctp].map(|proto| (proto, *port)));
-    }
+    let mut busy_ports = passed_over(&host.reserved_ports(), port_range);
+    busy_ports.extend(busy);
     let nameservers = facts.nameservers.iter().map(|addr| (*addr).into());
     Ok(Circumstances {
         now_ns: host.now_ns(),
@@ -78,6 +75,13 @@ pub(super) fn gather<H: Host>(
     })
 }
 
+/// Reserved ports of the range, for every protocol. Ten thousands as a rule: built in order, at once.
+fn passed_over(reserved: &BTreeSet<u16>, (first, last): (u16, u16)) -> BTreeSet<(Proto, u16)> {
+    let within: Vec<u16> = reserved.range(first..=last.max(first)).copied().collect();
+    let ports = |proto| within.iter().map(move |port| (proto, *port));
+    [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().flat_map(ports).collect()
+}
+
 fn parse_range(text: &str) -> Option<(u16, u16)> {
     let mut ports = text.split_whitespace().map(str::parse);
     let (first, last) = (ports.next()?.ok()?, ports.next()?.ok()?);
@@ -85,14 +89,11 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
 }
 
 fn parse_reserved(text: &str) -> BTreeSet<u16> {
-    let mut reserved = BTreeSet::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+    let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-            reserved.extend(first..=last);
-        }
-    }
-    reserved
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    };
+    text.trim().split(',').filter_map(range).flatten().collect()
 }
 
 #[cfg(test)]

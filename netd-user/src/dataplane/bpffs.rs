@@ -42,6 +42,12 @@ impl PinDirs {
         self.version.join("links")
     }
 
+    /// The mark of short grace periods, whatever the version: like the setting it tells of, it is gone
+    /// after a reboot.
+    pub(super) fn expedited(&self) -> PathBuf {
+        self.root.join("expedited")
+    }
+
     /// Removes the pins of every version, and the mount where it is our own.
     pub(super) fn remove(&self) -> Result<(), DataplaneError> {
         for entry in fs::read_dir(&self.root).map_err(failed("list", &self.root))?.flatten() {

@@ -33,6 +33,12 @@ struct UpdateAttr {
 
 #[repr(C)]
 #[derive(Default)]
+struct DetachAttr {
+    link: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
 struct ObjectAttr {
     path: u64,
     fd: u32,
@@ -96,6 +102,16 @@ impl KernelLink {
         let link = self.fd.as_raw_fd().unsigned_abs();
         let mut attr = UpdateAttr { link, program: number(program), ..UpdateAttr::default() };
         bpf(Command::LinkUpdate, &mut attr).map(drop)
+    }
+
+    /// Takes the program off now: a link that goes with its last pin is taken off later, by a work
+    /// queue. Nothing to do where the interface is gone.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let mut attr = DetachAttr { link: self.fd.as_raw_fd().unsigned_abs() };
+        match bpf(Command::LinkDetach, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// The interface a tcx link sits on; 0 once the interface is gone.

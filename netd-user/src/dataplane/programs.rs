@@ -95,7 +95,12 @@ impl Programs {
 
     /// Detaches it.
     pub(super) fn detach(&self, link: &str, hook: Hook) -> Result<(), DataplaneError> {
-        unpin(&self.pin_of(link, hook))
+        let path = self.pin_of(link, hook);
+        match KernelLink::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.and_then(|pinned| pinned.detach()).map_err(failed("detach", &path))?,
+        }
+        unpin(&path)
     }
 
     /// Attaches the socket hooks to a cgroup, or renews them.

@@ -34,6 +34,8 @@ pub(super) enum Command {
     LinkCreate = 28,
     /// `BPF_LINK_UPDATE`.
     LinkUpdate = 29,
+    /// `BPF_LINK_DETACH`.
+    LinkDetach = 34,
 }
 
 /// One call; the result is 0 or a new file descriptor.

@@ -10,8 +10,8 @@ use ipnetwork::IpNetwork;
 use netd_common::MacAddr;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 
-use super::netlink::Netlink;
-use super::{LinkError, sysctl};
+use super::netlink::{Netlink, try_in_order};
+use super::{LinkError, netns, sysctl};
 use crate::desired::GatewayLink;
 
 /// Creates the device, down.
@@ -27,12 +27,10 @@ pub(super) async fn create(
         .link_group(owner)
         .build();
     netlink.create(name, message).await?;
-    let made = netlink.link(name).await?.ok_or_else(|| LinkError::Missing(name.to_owned()))?;
+    let index = netns::index(name)?;
     configure(name, link)?;
-    for addr in with_link_local(link) {
-        netlink.add_address(made.header.index, addr).await?;
-    }
-    Ok(())
+    let addresses = with_link_local(link).into_iter();
+    try_in_order(addresses.map(|addr| netlink.add_address(index, addr))).await
 }
 
 /// Changes the device in place.

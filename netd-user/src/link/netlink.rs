@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, TryStreamExt};
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::AddressFamily;
@@ -155,6 +156,17 @@ impl Netlink {
             other => other.map_err(refused("remove route", route.destination.to_string())),
         }
     }
+}
+
+/// Sends all requests, one after the other, then waits for the answers: the kernel carries them out in
+/// the order they are sent in, and no answer is waited for in between. The first refusal is the
+/// outcome; what was sent after it is carried out all the same.
+pub(super) async fn try_in_order<R: Future<Output = Result<(), LinkError>>>(
+    requests: impl Iterator<Item = R>,
+) -> Result<(), LinkError> {
+    // Polled in the order given for the first time, which is when a request is sent.
+    let answers = requests.collect::<FuturesOrdered<_>>();
+    answers.try_collect().await
 }
 
 fn route_message(index: u32, route: Route) -> Result<RouteMessage, LinkError> {

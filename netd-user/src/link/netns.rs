@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::statfs::{FsType, statfs};
@@ -124,6 +125,11 @@ pub fn cookie() -> Result<u64, LinkError> {
         return Err(file_error("read the cookie of", path, io::Error::last_os_error()));
     }
     Ok(cookie)
+}
+
+/// Index of an interface of the calling thread's namespace.
+pub(super) fn index(interface: &str) -> Result<u32, LinkError> {
+    if_nametoindex(interface).map_err(|_| LinkError::Missing(interface.to_owned()))
 }
 
 /// Opens the namespace at `path`.

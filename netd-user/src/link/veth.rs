@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 
+use futures_util::future::try_join4;
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::cache::{RouteRecord, addresses_on, link_of, routes_through};
-use super::netlink::Netlink;
+use super::netlink::{Netlink, try_in_order};
 use super::{LinkError, netns, sysctl};
 use crate::desired::{Route, VethLink};
 
@@ -40,12 +41,14 @@ pub(super) async fn create(
     host.create(name, message).await?;
     sysctl::write(name, sysctl::WITHOUT_IPV6)?;
     let (sandbox, index) = enter(link).await?;
-    sandbox.raise("lo", LOOPBACK).await?;
-    for addr in &link.addresses {
-        sandbox.add_address(index, *addr).await?;
-    }
-    sandbox.raise(&link.interface, index).await?;
-    add_routes(&sandbox, index, link, &link.routes).await
+    let addresses = link.addresses.iter().map(|addr| sandbox.add_address(index, *addr));
+    let sent = try_join4(
+        sandbox.raise("lo", LOOPBACK),
+        try_in_order(addresses),
+        sandbox.raise(&link.interface, index),
+        add_routes(&sandbox, index, link, &link.routes),
+    );
+    sent.await.map(drop)
 }
 
 /// Changes both ends in place. The namespace and the interface's name stay.
@@ -113,12 +116,9 @@ pub(super) async fn observe(
 async fn enter(link: &VethLink) -> Result<(Netlink, u32), LinkError> {
     let interface = link.interface.clone();
     let settings = if link.ipv6 { sysctl::WITH_IPV6 } else { sysctl::WITHOUT_IPV6 };
-    let write = move || sysctl::write(&interface, settings);
-    let (sandbox, written) = Netlink::connect_in(&link.netns, write).await?;
-    written?;
-    let found = sandbox.link(&link.interface).await?;
-    let found = found.ok_or_else(|| LinkError::Missing(link.interface.clone()))?;
-    Ok((sandbox, found.header.index))
+    let write = move || sysctl::write(&interface, settings).and_then(|()| netns::index(&interface));
+    let (sandbox, index) = Netlink::connect_in(&link.netns, write).await?;
+    Ok((sandbox, index?))
 }
 
 async fn add_routes(
@@ -127,10 +127,8 @@ async fn add_routes(
     link: &VethLink,
     routes: &BTreeSet<Route>,
 ) -> Result<(), LinkError> {
-    for route in routes {
-        sandbox.add_route(index, *route, is_off_link(route, &link.addresses)).await?;
-    }
-    Ok(())
+    let add = |route: &Route| sandbox.add_route(index, *route, is_off_link(route, &link.addresses));
+    try_in_order(routes.iter().map(add)).await
 }
 
 /// Whether the next hop lies in none of the link's prefixes.
