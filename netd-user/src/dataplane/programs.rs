@@ -95,12 +95,7 @@ impl Programs {
 
     /// Detaches it.
     pub(super) fn detach(&self, link: &str, hook: Hook) -> Result<(), DataplaneError> {
-        let path = self.pin_of(link, hook);
-        match KernelLink::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.and_then(|pinned| pinned.detach()).map_err(failed("detach", &path))?,
-        }
-        unpin(&path)
+        take_off(&self.pin_of(link, hook))
     }
 
     /// Attaches the socket hooks to a cgroup, or renews them.
@@ -121,12 +116,12 @@ impl Programs {
 
     /// Detaches the socket hooks.
     pub(super) fn detach_sockets(&self) -> Result<(), DataplaneError> {
-        SOCKET_HOOKS.iter().try_for_each(|(name, _)| unpin(&self.socket_pin(name)))
+        SOCKET_HOOKS.iter().try_for_each(|(name, _)| take_off(&self.socket_pin(name)))
     }
 
-    /// Detaches the hooks on bind alone.
+    /// Detaches the hooks on bind alone: the next bind is free.
     pub(super) fn lift_guard(&self) -> Result<(), DataplaneError> {
-        ["post_bind4", "post_bind6"].iter().try_for_each(|name| unpin(&self.socket_pin(name)))
+        ["post_bind4", "post_bind6"].iter().try_for_each(|name| take_off(&self.socket_pin(name)))
     }
 
     /// What is attached where `index_of` still knows the link under the index of the attachment.
@@ -204,6 +199,15 @@ fn load_one(program: &mut Program) -> Result<(), ProgramError> {
         return program.load();
     }
     Err(ProgramError::UnexpectedProgramType)
+}
+
+/// Detaches what is pinned, at once, and removes the pin; no pin needs nothing.
+fn take_off(path: &Path) -> Result<(), DataplaneError> {
+    match KernelLink::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.and_then(|pinned| pinned.detach()).map_err(failed("detach", path))?,
+    }
+    unpin(path)
 }
 
 fn unpin(path: &Path) -> Result<(), DataplaneError> {
