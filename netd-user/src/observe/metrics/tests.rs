@@ -176,6 +176,15 @@ fn every_metric_is_documented_for_operators_and_nothing_else_is() {
 }
 
 #[test]
+fn every_drop_reason_is_explained_for_operators() {
+    let manual = include_str!("../../../../docs/packet-path.md");
+    for reason in DropReason::ALL {
+        let row = format!("| `{}` | {} |", reason.name(), reason.explanation().trim());
+        assert!(manual.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn a_network_keeps_what_its_removed_endpoints_counted() {
     let (bench, metrics) = bench();
     let network = "netd_forward_packets_total{network=\"frontend\",direction=\"from_container\"}";
