@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use netd_tests::container::Transport;
 use netd_tests::outside::WORLD_V4;
 use netd_tests::wire::tcp_echo_server;
-use netd_tests::{Container, Daemon};
+use netd_tests::{Container, Daemon, eventually};
+use nix::sys::signal::{Signal, kill};
 
 use super::{World, container, is_reached};
 
@@ -80,7 +82,7 @@ fn keys_of_the_predefined_bridge_have_their_effect() {
     );
     let listener = || Ok(std::net::UdpSocket::bind((WORLD_V4, 7000))?);
     let listener = world.outside.netns().run(listener).unwrap();
-    listener.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    listener.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let sender = client.netns.run(|| Ok(std::net::UdpSocket::bind(("0.0.0.0", 0))?)).unwrap();
     sender.send_to(b"x", (WORLD_V4, 7000)).unwrap();
     let (_, seen) = listener.recv_from(&mut [0; 8]).unwrap();
@@ -130,8 +132,57 @@ fn daemon_keeps_only_what_it_needs_and_its_socket_is_the_groups() {
     assert_eq!(socket.permissions().mode() & 0o777, 0o660);
     let group = nix::unistd::Group::from_name("daemon").unwrap().unwrap();
     assert_eq!(socket.gid(), group.gid.as_raw());
+    assert!(daemon.places().log().contains("CAP_PERFMON"), "it says what it keeps");
     for line in daemon.places().log().lines() {
         let told: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(told["level"].is_string() && told["timestamp"].is_string(), "{line}");
     }
+}
+
+fn fetched(world: &World, arguments: &[&str]) -> String {
+    let said = world.host.exec("curl", &[&["-s", "--max-time", "5"], arguments].concat()).unwrap();
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+#[test]
+fn metrics_are_served_on_the_configured_address_and_on_the_api_socket() {
+    let world = World::new();
+    let daemon = Daemon::start(&world.host, "metrics-addr = \"127.0.0.1:9960\"").unwrap();
+    let names = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with("# TYPE netd_")).map(str::to_owned).collect()
+    };
+    let on_tcp = names(&fetched(&world, &["http://127.0.0.1:9960/metrics"]));
+    let socket = daemon.places().socket();
+    let socket = socket.to_string_lossy();
+    let on_socket = fetched(&world, &["--unix-socket", &socket, "http://netd/metrics"]);
+    assert!(on_tcp.len() > 20, "{on_tcp:?}");
+    assert_eq!(names(&on_socket), on_tcp);
+    let described = fetched(&world, &["--unix-socket", &socket, "http://netd/v1/openapi.json"]);
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert!(described["paths"]["/v1/networks"]["post"].is_object(), "{described}");
+    daemon.stop().unwrap();
+    let _daemon = Daemon::start(&world.host, "metrics-addr = \"off\"").unwrap();
+    let listening = world.host.exec("ss", &["-Hltn"]).unwrap();
+    assert!(listening.stdout.is_empty(), "{listening:?}");
+}
+
+#[test]
+fn hangup_reads_the_log_level_anew_and_a_wrong_file_changes_nothing() {
+    let world = World::new();
+    let daemon = Daemon::start(&world.host, "log-level = \"info\"").unwrap();
+    let file = world.host.directory().join("netd.toml");
+    let hang_up = |from: &str, to: &str, wanted: &str| {
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace(from, to)).unwrap();
+        kill(daemon.pid().unwrap(), Signal::SIGHUP).unwrap();
+        eventually(wanted, Duration::from_secs(10), || {
+            Ok(daemon.places().log().contains(wanted).then_some(()))
+        })
+        .unwrap();
+    };
+    hang_up("\"info\"", "\"netd=loudest\"", "the configuration was not read anew");
+    assert!(!daemon.places().log().contains("DEBUG"));
+    hang_up("\"netd=loudest\"", "\"debug\"", "the log level was read anew");
+    daemon.ok(&["network", "ls"]).unwrap();
+    assert!(daemon.places().log().contains("DEBUG"), "{}", daemon.places().log());
 }
