@@ -30,6 +30,7 @@ fn main() {
 }
 
 fn embed() -> Result<(), Box<dyn Error>> {
+    tell_compiler()?;
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let object = match env::var_os(OVERRIDE) {
@@ -40,6 +41,17 @@ fn embed() -> Result<(), Box<dyn Error>> {
     let copied = fs::copy(&object, out.join("netd-dataplane"));
     copied
         .map_err(|error| format!("can't read the kernel object {}: {error}", object.display()))?;
+    Ok(())
+}
+
+/// For `netd_build_info`. The revision is told by whoever packages: `NETD_REVISION`.
+fn tell_compiler() -> Result<(), Box<dyn Error>> {
+    let rustc = env::var("RUSTC")?;
+    let said = std::process::Command::new(rustc).arg("--version").output()?.stdout;
+    let version = String::from_utf8(said)?;
+    let number = version.split(' ').nth(1).ok_or("rustc tells no version")?;
+    println!("cargo::rustc-env=NETD_RUSTVERSION={number}");
+    println!("cargo::rerun-if-env-changed=NETD_REVISION");
     Ok(())
 }
 

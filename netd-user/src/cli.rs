@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub use check::Places;
+pub use check::{Need, Places};
 use client::Client;
 use error::CliError;
 
@@ -40,6 +40,8 @@ pub struct Wiring {
     pub daemon: fn(Option<&Path>) -> ExitCode,
     /// Reads from the same configuration where the daemon would put things.
     pub places: fn(Option<&Path>) -> Result<Places, String>,
+    /// The capabilities that the daemon needs.
+    pub needed: &'static [Need],
 }
 
 const EXIT_CODES: &str = "\
@@ -124,7 +126,8 @@ fn dispatch(
         Verb::Sandbox(verb) => return verb.run(client, out),
         Verb::Status(args) => return status::status(&args, client, out),
         Verb::Check(args) => {
-            return check::check((wiring.places)(args.config.as_deref()), out).map(ExitCode::from);
+            let places = (wiring.places)(args.config.as_deref());
+            return check::check(places, wiring.needed, out).map(ExitCode::from);
         }
         Verb::Daemon(args) => return Ok((wiring.daemon)(args.config.as_deref())),
         Verb::Network(verb) => verb.run(client, out),
@@ -215,10 +218,13 @@ mod tests {
         for page in ["netd.1", "netd-network-create.1", "netd-run.1", "netd-sandbox-exec.1"] {
             assert!(dir.path().join(page).exists(), "{page}");
         }
-        let mut script = Vec::new();
-        let line = CommandLine::try_parse_from(["netd", "completion", "bash"]).unwrap();
-        let Verb::Completion(args) = line.verb else { panic!("no completion") };
-        generate::completion(&args, CommandLine::command(), &mut script).unwrap();
-        assert!(String::from_utf8(script).unwrap().contains("--aux-address"));
+        for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            let mut script = Vec::new();
+            let line = CommandLine::try_parse_from(["netd", "completion", shell]).unwrap();
+            let Verb::Completion(args) = line.verb else { panic!("no completion") };
+            generate::completion(&args, CommandLine::command(), &mut script).unwrap();
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("aux-address") && script.contains("log-level"), "{shell}");
+        }
     }
 }

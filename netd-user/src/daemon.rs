@@ -30,7 +30,10 @@ use lock::Lock;
 
 pub use lock::LockError;
 pub use logging::LoggingError;
-pub use privilege::PrivilegeError;
+pub use privilege::{NEEDED, PrivilegeError};
+
+const STATE_LOCK: &str = "netd.lock";
+const RUN_LOCK: &str = "netd.pid";
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,11 @@ pub fn places(config_path: Option<&Path>) -> Result<Places, String> {
     let config = Config::load(config_path).map_err(|error| error.to_string())?;
     Ok(Places {
         netns_dir: config.netns_dir().to_owned(),
+        locks: [
+            ("state-dir", config.state_dir.join(STATE_LOCK)),
+            ("run-dir", config.run_dir.join(RUN_LOCK)),
+        ],
+        metrics_addr: config.metrics_addr,
         cgroup: config.cgroup,
         api_socket: config.api_socket,
         bpffs_dir: config.bpffs_dir,
@@ -139,8 +147,8 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
     directory("state-dir", &config.state_dir)?;
     directory("run-dir", &config.run_dir)?;
     let locks = [
-        Lock::take(&config.state_dir, "state-dir", "netd.lock")?,
-        Lock::take(&config.run_dir, "run-dir", "netd.pid")?,
+        Lock::take(&config.state_dir, "state-dir", STATE_LOCK)?,
+        Lock::take(&config.run_dir, "run-dir", RUN_LOCK)?,
     ];
     let store = SqliteStore::open(&config.state_dir)?;
     let (listener, socket) = socket::bind(&config.api_socket, config.group.as_deref())?;

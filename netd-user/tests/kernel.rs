@@ -252,7 +252,7 @@ fn links_deleted_behind_our_back_come_back() {
 }
 
 #[test]
-fn fifty_thousand_published_ports_cost_milliseconds() {
+fn fifty_thousand_published_ports_are_one_batch() {
     on_host(|host| async move {
         Host::uplink();
         let mut reconciler = host.reconciler().await;
@@ -272,8 +272,6 @@ fn fifty_thousand_published_ports_cost_milliseconds() {
         let took = begun.elapsed();
         assert_eq!(applied.changed, 2, "one batch and the new generation");
         println!("50 000 published ports, compiled and written: {took:?}");
-        // Most of it is this debug build; one write for each port would take many seconds of it.
-        assert!(took < Duration::from_secs(2), "{took:?}");
         let fill = reconciler.stats().map_fill().unwrap();
         let published = fill.iter().find(|fill| fill.name == "published_v4").unwrap();
         assert_eq!(published.entries, 50_001);
@@ -317,22 +315,22 @@ fn programs_are_loaded_and_counted() {
 }
 
 #[test]
-fn a_thousand_endpoints_do_not_slow_the_next_one() {
+fn the_next_endpoint_writes_no_more_with_a_thousand_present() {
     on_host(|host| async move {
         Host::uplink();
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(1000)).await.unwrap();
-        let mut took = Vec::new();
+        let (mut took, mut changed) = (Vec::new(), BTreeSet::new());
         for count in 1001..=1020 {
             let world = host.world(count);
             let begun = Instant::now();
-            reconciler.apply(&world).await.unwrap();
+            let applied = reconciler.apply(&world).await.unwrap();
             took.push(begun.elapsed());
+            changed.insert(applied.changed);
         }
         took.sort_unstable();
         println!("create and join with 1000 present: p50 {:?}, max {:?}", took[10], took[19]);
-        // Generous: debug build, shared machine. The figure that counts is the bench's.
-        assert!(took[10] < Duration::from_millis(500), "{took:?}");
+        assert_eq!(changed.len(), 1, "each writes the same number of things: {changed:?}");
         reconciler.uninstall().await.unwrap();
     });
 }

@@ -2,7 +2,9 @@
 //!
 //! Law: looks only, changes nothing, and needs no daemon.
 
-use std::io::Write;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,14 @@ pub struct Places {
     pub cgroup: Option<PathBuf>,
     /// Directory of network namespaces.
     pub netns_dir: PathBuf,
+    /// What a running daemon holds locked, each with the configuration's key for its directory.
+    pub locks: [(&'static str, PathBuf); 2],
+    /// Address of the metrics; none where they are off.
+    pub metrics_addr: Option<SocketAddr>,
 }
+
+/// A capability and what it is needed for.
+pub type Need = (Capability, &'static str);
 
 /// What a look at one thing came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +62,14 @@ fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
 }
 
 /// Looks at everything; exit code 1 when something is wrong.
-pub(super) fn check(places: Result<Places, String>, out: &mut dyn Write) -> Result<u8, CliError> {
+pub(super) fn check(
+    places: Result<Places, String>,
+    needed: &[Need],
+    out: &mut dyn Write,
+) -> Result<u8, CliError> {
     let mut findings = host();
+    let held = caps::read(None, CapSet::Effective);
+    findings.push(("capabilities", capabilities(needed, held)));
     match places {
         Ok(places) => {
             findings.push(("configuration", Fine("can be read".into())));
@@ -88,19 +103,23 @@ fn host() -> Vec<(&'static str, Finding)> {
         ("BTF", btf(Path::new("/sys/kernel/btf/vmlinux").exists())),
         ("JIT", jit(read(JIT_SETTING).as_deref(), Path::new(SETTING_BESIDE_JIT).exists())),
         ("lockdown", lockdown(read("/sys/kernel/security/lockdown").as_deref())),
-        ("capabilities", capabilities(caps::read(None, CapSet::Effective))),
         ("IPv4 forwarding", forwarding(read("/proc/sys/net/ipv4/ip_forward").as_deref())),
         ("IPv6 forwarding", forwarding(read("/proc/sys/net/ipv6/conf/all/forwarding").as_deref())),
     ]
 }
 
 fn at(places: &Places) -> Vec<(&'static str, Finding)> {
-    vec![
+    let served = socket(&places.api_socket);
+    let is_running = matches!(served, Running(_));
+    let mut findings = vec![
         ("bpffs", bpffs(&places.bpffs_dir, magic(&places.bpffs_dir))),
         ("cgroup v2", cgroup(places.cgroup.as_deref())),
         ("namespaces", netns(&places.netns_dir)),
-        ("API socket", socket(&places.api_socket)),
-    ]
+        ("API socket", served.into()),
+        ("metrics", metrics(places.metrics_addr, is_running)),
+    ];
+    findings.extend(places.locks.iter().map(|(key, file)| (*key, lock(key, file, is_running))));
+    findings
 }
 
 fn kernel(release: &str) -> Finding {
@@ -150,23 +169,15 @@ fn lockdown(state: Option<&str>) -> Finding {
     Fine("does not forbid BPF".into())
 }
 
-/// What the daemon needs, each with what for.
-const NEEDED: [(Capability, &str); 7] = [
-    (Capability::CAP_NET_ADMIN, "links, addresses and programs on them"),
-    (Capability::CAP_BPF, "maps and programs"),
-    (Capability::CAP_PERFMON, "programs that use the kernel's types"),
-    (Capability::CAP_SYS_ADMIN, "mounting and entering network namespaces"),
-    (Capability::CAP_SYS_PTRACE, "namespaces named by a process"),
-    (Capability::CAP_NET_BIND_SERVICE, "published ports below 1024"),
-    (Capability::CAP_NET_RAW, "sockets bound to one link"),
-];
-
-fn capabilities(held: Result<caps::CapsHashSet, caps::errors::CapsError>) -> Finding {
+fn capabilities(
+    needed: &[Need],
+    held: Result<caps::CapsHashSet, caps::errors::CapsError>,
+) -> Finding {
     let held = match held {
         Ok(held) => held,
         Err(error) => return wrong(error.to_string(), "run as root"),
     };
-    let missing: Vec<String> = NEEDED
+    let missing: Vec<String> = needed
         .iter()
         .filter(|(capability, _)| !held.contains(capability))
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))
@@ -232,23 +243,80 @@ fn netns(place: &Path) -> Finding {
     }
 }
 
-fn socket(place: &Path) -> Finding {
+/// What a look at the API's socket came to.
+enum Served {
+    /// Our own daemon answers, of this version.
+    Running(String),
+    /// Anything else.
+    Other(Finding),
+}
+
+use Served::Running;
+
+impl From<Served> for Finding {
+    fn from(served: Served) -> Self {
+        match served {
+            Served::Running(what) => Note(what),
+            Served::Other(finding) => finding,
+        }
+    }
+}
+
+fn socket(place: &Path) -> Served {
     let shown = place.display();
     let Ok(metadata) = std::fs::symlink_metadata(place) else {
-        return Fine(format!("{shown} is free"));
+        return Served::Other(Fine(format!("{shown} is free")));
     };
-    if !metadata.file_type().is_socket() {
-        return wrong(format!("{shown} exists and is no socket"), "remove it, or set api-socket");
+    Served::Other(if !metadata.file_type().is_socket() {
+        wrong(format!("{shown} exists and is no socket"), "remove it, or set api-socket")
+    } else if UnixStream::connect(place).is_err() {
+        Note(format!("{shown} was left behind by a daemon that is gone"))
+    } else {
+        match Client::new(place).and_then(|client| client.get::<Status>("/v1/status")) {
+            Ok(status) => {
+                return Running(format!("netd {} is running on {shown}", status.version));
+            }
+            Err(error) => wrong(
+                format!("another program listens on {shown} ({error})"),
+                "stop it, or set api-socket",
+            ),
+        }
+    })
+}
+
+fn metrics(addr: Option<SocketAddr>, is_running: bool) -> Finding {
+    let Some(addr) = addr else {
+        return Note("switched off on TCP, served on the API socket".into());
+    };
+    match TcpListener::bind(addr) {
+        Ok(_) => Fine(format!("{addr} is free")),
+        Err(error) if is_running && error.kind() == ErrorKind::AddrInUse => {
+            Fine(format!("{addr} is served"))
+        }
+        Err(error) => wrong(format!("{addr}: {error}"), "set another metrics-addr, or 'off'"),
     }
-    if UnixStream::connect(place).is_err() {
-        return Note(format!("{shown} was left behind by a daemon that is gone"));
-    }
-    match Client::new(place).and_then(|client| client.get::<Status>("/v1/status")) {
-        Ok(status) => Note(format!("netd {} is running on {shown}", status.version)),
-        Err(error) => wrong(
-            format!("another program listens on {shown} ({error})"),
-            "stop it, or set api-socket",
-        ),
+}
+
+/// A daemon on another socket may hold the directory.
+fn lock(key: &str, file: &Path, is_running: bool) -> Finding {
+    let shown = file.display();
+    match File::open(file).map(|held| held.try_lock_shared()) {
+        Ok(Err(TryLockError::WouldBlock)) if is_running => Fine(format!("{shown} is held")),
+        Ok(Err(TryLockError::WouldBlock)) => {
+            let holder = std::fs::read_to_string(file).unwrap_or_default();
+            let holder = holder.trim();
+            wrong(
+                format!("another netd daemon (process {holder}) holds {shown}"),
+                format!("stop it, or set another {key}"),
+            )
+        }
+        Ok(Err(TryLockError::Error(error))) => {
+            wrong(format!("{shown} cannot be locked: {error}"), format!("set another {key}"))
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            wrong(format!("{shown} cannot be read: {error}"), "run as root")
+        }
+        Ok(Ok(())) | Err(_) => Fine(format!("{shown} is free")),
     }
 }
 
@@ -292,13 +360,17 @@ mod tests {
     fn each_missing_capability_is_named_with_its_purpose() {
         let mut held = caps::all();
         held.remove(&Capability::CAP_SYS_ADMIN);
-        let finding = capabilities(Ok(held));
+        let needed = [
+            (Capability::CAP_SYS_ADMIN, "mounting and entering network namespaces"),
+            (Capability::CAP_BPF, "maps and programs"),
+        ];
+        let finding = capabilities(&needed, Ok(held));
         assert_eq!(
             line("capabilities", &finding),
             "WRONG  capabilities: missing CAP_SYS_ADMIN \
              (mounting and entering network namespaces); run as root or grant them"
         );
-        assert_eq!(capabilities(Ok(caps::all())), Fine("all held".into()));
+        assert_eq!(capabilities(&needed, Ok(caps::all())), Fine("all held".into()));
     }
 
     #[test]
@@ -316,25 +388,54 @@ mod tests {
     fn a_socket_may_be_free_or_stale_but_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("sock");
-        assert!(matches!(socket(&place), Fine(_)));
+        assert!(matches!(Finding::from(socket(&place)), Fine(_)));
         let listener = std::os::unix::net::UnixListener::bind(&place).unwrap();
         let other = std::thread::spawn(move || {
             // The look, then the question; both are answered by hanging up.
             drop(listener.accept());
             drop(listener.accept());
         });
-        assert!(is_wrong(&socket(&place)));
+        assert!(is_wrong(&Finding::from(socket(&place))));
         other.join().unwrap();
-        assert!(matches!(socket(&place), Note(_)));
+        assert!(matches!(Finding::from(socket(&place)), Note(_)));
         std::fs::remove_file(&place).unwrap();
         std::fs::write(&place, "").unwrap();
-        assert!(is_wrong(&socket(&place)));
+        assert!(is_wrong(&Finding::from(socket(&place))));
+    }
+
+    #[test]
+    fn a_directory_that_another_daemon_holds_is_told_with_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netd.lock");
+        assert!(matches!(lock("state-dir", &file, false), Fine(_)));
+        std::fs::write(&file, "4711\n").unwrap();
+        assert!(matches!(lock("state-dir", &file, false), Fine(_)));
+        let holder = File::open(&file).unwrap();
+        holder.lock().unwrap();
+        assert!(matches!(lock("state-dir", &file, true), Fine(_)));
+        let told = line("state-dir", &lock("state-dir", &file, false));
+        let wanted = format!(
+            "WRONG  state-dir: another netd daemon (process 4711) holds {}; \
+             stop it, or set another state-dir",
+            file.display()
+        );
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn a_metrics_address_in_use_is_wrong_unless_the_daemon_uses_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        assert!(is_wrong(&metrics(Some(addr), false)));
+        assert!(!is_wrong(&metrics(Some(addr), true)));
+        assert!(is_wrong(&metrics(Some("192.0.2.1:9".parse().unwrap()), true)));
+        assert!(matches!(metrics(None, false), Note(_)));
     }
 
     #[test]
     fn a_broken_configuration_fails_the_check() {
         let mut out = Vec::new();
-        let code = check(Err("line 3: unknown key 'foo'".into()), &mut out).unwrap();
+        let code = check(Err("line 3: unknown key 'foo'".into()), &[], &mut out).unwrap();
         assert_eq!(code, 1);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("WRONG  configuration: line 3: unknown key 'foo'"), "{text}");

@@ -41,6 +41,16 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
+    /// What was asked for, and `default` for what was not.
+    pub(super) fn or(self, default: Self) -> Self {
+        let pick = |asked: Vec<String>, default| if asked.is_empty() { default } else { asked };
+        Self {
+            servers: pick(self.servers, default.servers),
+            search: pick(self.search, default.search),
+            options: pick(self.options, default.options),
+        }
+    }
+
     /// Completes what was asked for by what the host has, as far as a sandbox can use it.
     pub(super) fn completed(mut self, host: &Self) -> Self {
         if self.servers.is_empty() {

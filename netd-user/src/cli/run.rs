@@ -129,10 +129,11 @@ fn start(
     let wishes = Wishes {
         hostname: args.attach.names_host(),
         resolver: Resolver {
-            servers: sandbox.dns.clone(),
             search: args.dns_search.clone(),
             options: args.dns_option.clone(),
-        },
+            ..Resolver::default()
+        }
+        .or(daemons_resolver(&sandbox)),
     };
     let surroundings = surroundings(&sandbox, &wishes)?;
     if let Some((signal, _)) = signals.next()? {
@@ -205,8 +206,16 @@ struct Wishes {
 
 impl Wishes {
     fn of(sandbox: &SandboxInspect) -> Self {
-        let resolver = Resolver { servers: sandbox.dns.clone(), ..Resolver::default() };
-        Self { hostname: false, resolver }
+        Self { hostname: false, resolver: daemons_resolver(sandbox) }
+    }
+}
+
+/// What the sandbox was created with, or the daemon is configured with.
+fn daemons_resolver(sandbox: &SandboxInspect) -> Resolver {
+    Resolver {
+        servers: sandbox.dns.clone(),
+        search: sandbox.dns_search.clone(),
+        options: sandbox.dns_options.clone(),
     }
 }
 

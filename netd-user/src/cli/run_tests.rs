@@ -92,6 +92,32 @@ fn a_command_sees_its_sandbox_and_its_exit_code_is_ours() {
 }
 
 #[test]
+fn the_daemons_resolver_settings_hold_unless_the_command_line_says_otherwise() {
+    let namespace = Namespace::new();
+    let configured = SandboxInspect {
+        dns_search: vec!["corp.example".into()],
+        dns_options: vec!["ndots:3".into()],
+        ..sandbox(&namespace)
+    };
+    let daemon = canned_daemon(configured);
+    let seen = daemon.dir.path().join("seen");
+    let script = format!("cp /etc/resolv.conf {}", seen.display());
+    let resolver = |flags: &[&str]| {
+        let words = [flags, &["--", "sh", "-c", &script]].concat();
+        assert_eq!(run_line(&daemon.client, &words).unwrap(), 0);
+        std::fs::read_to_string(&seen).unwrap()
+    };
+    let server = "nameserver 192.0.2.53\n";
+    assert_eq!(resolver(&[]), format!("{server}search corp.example\noptions ndots:3\n"));
+    let asked = resolver(&["--dns-search", ".", "--dns-option", "edns0"]);
+    assert_eq!(asked, format!("{server}options edns0\n"));
+    let script = ["sh", "-c", &script].map(std::ffi::OsString::from);
+    assert_eq!(exec("beef", &script, &daemon.client), ExitCode::SUCCESS);
+    let inside = std::fs::read_to_string(&seen).unwrap();
+    assert_eq!(inside, format!("{server}search corp.example\noptions ndots:3\n"));
+}
+
+#[test]
 fn the_hosts_files_and_name_stay_as_they_are() {
     let before = ["/etc/hosts", "/etc/resolv.conf", "/proc/sys/kernel/hostname"]
         .map(|path| std::fs::read_to_string(path).unwrap());

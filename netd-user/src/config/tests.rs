@@ -116,3 +116,18 @@ fn a_missing_file_is_fine_only_where_nobody_named_it() {
     let error = Config::load(Some(Path::new("/nowhere/netd.toml"))).expect_err("named");
     assert!(error.to_string().starts_with("/nowhere/netd.toml: can't be read"), "{error}");
 }
+
+#[test]
+fn every_key_is_documented_for_operators() {
+    let manual = include_str!("../../../docs/operations.md");
+    for table in ["", "flow-table."] {
+        let text = format!("{table}no-such-key = 1");
+        let refused = toml::from_str::<raw::RawConfig>(&text).expect_err(&text).to_string();
+        let (_, known) = refused.split_once("expected one of ").expect(&refused);
+        let keys: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        assert!(keys.len() >= 10, "{refused}");
+        for key in keys {
+            assert!(manual.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// What is kept, and what for.
-pub(super) const NEEDED: [(Capability, &str); 7] = [
+pub const NEEDED: &[(Capability, &str)] = &[
     (Capability::CAP_NET_ADMIN, "links, addresses, routes and programs on them"),
     (Capability::CAP_BPF, "maps and programs"),
     (Capability::CAP_PERFMON, "programs that use the kernel's own types"),
@@ -74,6 +74,14 @@ mod tests {
         assert_eq!(missing(&held), Vec::<String>::new());
         held.remove(&Capability::CAP_BPF);
         assert_eq!(missing(&held), ["CAP_BPF (maps and programs)"]);
+    }
+
+    #[test]
+    fn operators_are_told_what_is_kept() {
+        let manual = include_str!("../../../docs/operations.md");
+        for (capability, _) in NEEDED {
+            assert!(manual.contains(&format!("`{capability}`")), "{capability}");
+        }
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl Telemetry for DataplaneTelemetry {
         self.metrics.text().map_err(|error| format!("the metrics can't be gathered: {error}"))
     }
 
-    fn count_request(&self, route: &str, status: u16, _took: Duration) {
-        self.metrics.answered(route, status);
+    fn count_request(&self, route: &str, status: u16, took: Duration) {
+        self.metrics.answered(route, status, took);
     }
 
     fn events(&self) -> Listener {

@@ -17,8 +17,8 @@ use std::time::Duration;
 use netd_common::map::counter::{DropKey, EndpointCounters, TrafficCounter};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::model::{Model, SandboxId};
@@ -120,6 +120,7 @@ pub struct Metrics {
     reconcile_errors: IntCounter,
     reconcile_duration: Histogram,
     api_requests: IntCounterVec,
+    api_duration: HistogramVec,
 }
 
 impl Metrics {
@@ -155,6 +156,7 @@ impl Metrics {
                 "Duration of a run of the reconciler.",
             )?,
             api_requests: api_requests(&registry)?,
+            api_duration: api_duration(&registry)?,
             registry,
         })
     }
@@ -175,8 +177,9 @@ impl Metrics {
     }
 
     /// The API answered. `handler` is the route's pattern, never the path that a client made up.
-    pub fn answered(&self, handler: &str, status: u16) {
+    pub fn answered(&self, handler: &str, status: u16, took: Duration) {
         self.api_requests.with_label_values(&[handler, &status.to_string()]).inc();
+        self.api_duration.with_label_values(&[handler]).observe(took.as_secs_f64());
     }
 
     /// Everything, for a scrape. It reads maps: call it where blocking is allowed.
@@ -208,12 +211,21 @@ fn api_requests(registry: &Registry) -> prometheus::Result<IntCounterVec> {
     Ok(requests)
 }
 
+fn api_duration(registry: &Registry) -> prometheus::Result<HistogramVec> {
+    let help = "Time until the API's answer began, by route.";
+    let options = HistogramOpts::new("netd_api_request_duration_seconds", help)
+        .buckets(DURATION_BUCKETS_S.to_vec());
+    let durations = HistogramVec::new(options, &["handler"])?;
+    registry.register(Box::new(durations.clone()))?;
+    Ok(durations)
+}
+
 fn register_build_info(registry: &Registry) -> prometheus::Result<()> {
     let options = Opts::new("netd_build_info", "What the daemon was built from; always 1.");
     let info = IntGaugeVec::new(options, &["version", "revision", "rustversion"])?;
     let revision = option_env!("NETD_REVISION").unwrap_or("unknown");
-    let rustversion = option_env!("NETD_RUSTVERSION").unwrap_or("unknown");
-    info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustversion]).set(1);
+    let labels = [env!("CARGO_PKG_VERSION"), revision, env!("NETD_RUSTVERSION")];
+    info.with_label_values(&labels).set(1);
     registry.register(Box::new(info))
 }
 

@@ -1,6 +1,6 @@
 //! What netd leaves alone: netfilter, global settings, the other daemon, and everything after removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netd_tests::{Daemon, Host};
 
@@ -63,6 +63,41 @@ fn netfilter_and_settings_are_the_same_but_for_what_is_documented() {
     assert!(changed.is_empty(), "{changed:?}");
     let gone: Vec<_> = settings_before.keys().filter(|key| !now.contains_key(*key)).collect();
     assert!(gone.is_empty(), "{gone:?}");
+}
+
+#[test]
+fn own_links_differ_from_the_defaults_as_documented() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    network(&daemon, "closed", &["--internal"]);
+    container(&daemon, "web", "app", &PORTS);
+    container(&daemon, "db", "bridge", &[]);
+    let all = settings(&world.host);
+    let mut changed = BTreeSet::new();
+    for (key, value) in &all {
+        let Some((table, rest)) = key.split_once(".conf.") else { continue };
+        let Some((link, name)) = rest.split_once('.') else { continue };
+        let is_own = ["netd0", "br-", "veth"].iter().any(|prefix| link.starts_with(prefix));
+        // The MTU is the link's own, shown here.
+        if is_own
+            && name != "mtu"
+            && all.get(&format!("{table}.conf.default.{name}")) != Some(value)
+        {
+            changed.insert(format!("{}.{name} = {value}", link.get(..3).unwrap()));
+        }
+    }
+    let documented = [
+        "br-.accept_dad = 0",
+        "br-.accept_ra = 0",
+        "br-.forwarding = 1",
+        "br-.rp_filter = 2",
+        "net.disable_ipv6 = 1",
+        "net.forwarding = 1",
+        "net.rp_filter = 2",
+        "vet.disable_ipv6 = 1",
+    ];
+    assert_eq!(changed, documented.map(str::to_owned).into());
 }
 
 #[test]

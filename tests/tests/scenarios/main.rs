@@ -17,7 +17,9 @@ mod life;
 mod limits;
 mod publish;
 mod seen;
+mod settings;
 mod switch;
+mod verbs;
 
 use std::net::{IpAddr, SocketAddr};
 

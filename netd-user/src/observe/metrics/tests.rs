@@ -124,7 +124,7 @@ fn promtool_finds_nothing_to_say() {
     bench.count(1, 5);
     metrics.endpoint_set_up(Duration::from_millis(3));
     metrics.reconciled(Duration::from_millis(2), ApplyEnd::Failed);
-    metrics.answered("/v1/networks/{network}", 404);
+    metrics.answered("/v1/networks/{network}", 404, Duration::from_micros(40));
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -145,7 +145,7 @@ fn every_metric_is_there() {
     bench.count(1, 5);
     metrics.endpoint_set_up(Duration::from_millis(3));
     metrics.reconciled(Duration::from_millis(2), ApplyEnd::Failed);
-    metrics.answered("/healthz", 200);
+    metrics.answered("/healthz", 200, Duration::from_micros(40));
     let text = metrics.text().unwrap();
     let own = text.lines().filter(|line| {
         !line.starts_with("process_")
@@ -160,6 +160,28 @@ fn every_metric_is_there() {
     }
     assert_eq!(own, include_str!("scrape.txt"), "NETD_BLESS=1 writes the fixture anew");
     assert!(text.contains("process_open_fds ") && text.contains("netd_build_info{"));
+}
+
+#[test]
+fn every_metric_is_documented_for_operators_and_nothing_else_is() {
+    let manual = include_str!("../../../../docs/operations.md");
+    let exported = include_str!("scrape.txt").lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        Some(name)
+    });
+    let exported: BTreeSet<&str> = exported.chain(["netd_build_info"]).collect();
+    let words = manual.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let told: BTreeSet<&str> = words.filter(|word| word.starts_with("netd_")).collect();
+    assert_eq!(told, exported);
+}
+
+#[test]
+fn every_drop_reason_is_explained_for_operators() {
+    let manual = include_str!("../../../../docs/packet-path.md");
+    for reason in DropReason::ALL {
+        let row = format!("| `{}` | {} |", reason.name(), reason.explanation().trim());
+        assert!(manual.contains(&row), "{row}");
+    }
 }
 
 #[test]
