@@ -3,10 +3,7 @@
 //! Law: only this module and the binary's entry points name `aya_ebpf`. Every verdict is acted on
 //! and counted in one exhaustive match.
 
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
-    bpf_redir_neigh__bindgen_ty_1,
-};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_type,
@@ -14,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 use netd_common::{DropReason, Hook, IfIndex, V4, V6};
 
 use crate::packet::Io;
-use crate::pipeline;
+use crate::pipeline::{self, NextHop};
 use crate::tables::Tables;
 use crate::verdict::{Decision, Ledger, Sender, Verdict, Version};
 use count::Direction;
@@ -167,7 +164,7 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
         }
         Decision::ToVeth(ifindex) => redirect(ifindex, 0),
         Decision::HostStack(gateway) => redirect(gateway, INGRESS),
-        Decision::Uplink(ifindex, version) => leave(ifindex, version, &works.next_hop),
+        Decision::Uplink(ifindex, version) => leave(ifindex, version, &mut works.next_hop),
         Decision::Answer => answer(ctx, hook),
         Decision::Replicate(sender) => replicate(ctx, hook, sender, ledger),
     }
@@ -214,22 +211,24 @@ fn deliver(ctx: *mut __sk_buff, ifindex: IfIndex) -> i32 {
 
 /// To an explicit neighbour, or to the one that the kernel's routes name.
 #[inline(always)]
-fn leave(ifindex: IfIndex, version: Version, next_hop: &[u32; 4]) -> i32 {
-    if *next_hop == [0; 4] {
+fn leave(ifindex: IfIndex, version: Version, next_hop: &mut NextHop) -> i32 {
+    if next_hop.addr == [0; 4] {
         // SAFETY: without parameters the kernel asks its own routes.
         return unsafe { bpf_redirect_neigh(ifindex.0, core::ptr::null_mut(), 0, 0) as i32 };
     }
-    let mut params = bpf_redir_neigh {
-        nh_family: match version {
-            Version::V4 => AF_INET,
-            Version::V6 => AF_INET6,
-        },
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: *next_hop },
+    next_hop.family = match version {
+        Version::V4 => AF_INET,
+        Version::V6 => AF_INET6,
     };
-    let len = size_of::<bpf_redir_neigh>() as i32;
-    // SAFETY: the parameters live through the call.
-    unsafe { bpf_redirect_neigh(ifindex.0, &raw mut params, len, 0) as i32 }
+    let len = size_of::<NextHop>() as i32;
+    // SAFETY: the layout is the kernel's struct, and the notes live through the call.
+    unsafe { bpf_redirect_neigh(ifindex.0, core::ptr::from_mut(next_hop).cast(), len, 0) as i32 }
 }
+
+const _: () = assert!(
+    size_of::<NextHop>() == size_of::<bpf_redir_neigh>(),
+    "a next hop is the kernel's struct"
+);
 
 /// Back to the container by its veth, or back to the stack by its gateway device.
 #[inline(always)]

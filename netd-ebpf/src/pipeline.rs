@@ -33,8 +33,18 @@ pub struct Works {
     pub dropped: DropKey,
     /// Whom the packet is counted against.
     pub ledger: Ledger,
+    /// The neighbour of a packet that leaves by an uplink.
+    pub next_hop: NextHop,
+}
+
+/// The kernel's `struct bpf_redir_neigh`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct NextHop {
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u32,
     /// `Io::next_hop`.
-    pub next_hop: [u32; 4],
+    pub addr: [u32; 4],
 }
 
 impl Works {
@@ -42,7 +52,7 @@ impl Works {
     #[inline(always)]
     pub fn note<B, T>(&mut self, io: &Io<B, T>) {
         self.ledger = io.ledger;
-        self.next_hop = io.next_hop;
+        self.next_hop.addr = io.next_hop;
     }
 }
 
