@@ -7,7 +7,7 @@
 use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::{
     FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
-    FlowKey, FlowValue, expired, twin,
+    FlowKey, FlowValue, is_past, twin,
 };
 use netd_common::wire::{Part, TCP, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
@@ -131,7 +131,7 @@ fn is_expired<F: Stack, T: FamilyTables<F>>(
     proto: u8,
     value: &FlowValue<F::Addr>,
 ) -> bool {
-    expired(value.flags, proto, value.last_seen_s, tables.now_s(), &tables.config())
+    is_past(value.last_seen_s, tables.now_s(), tables.timeout_s(value.flags, proto))
 }
 
 /// Removes both entries of a pair from both tables.

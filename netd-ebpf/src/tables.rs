@@ -8,7 +8,7 @@ use netd_common::map::counter::FlowStat;
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
-use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
     ROUTED_V6, UplinkValue,
@@ -81,6 +81,12 @@ pub trait Tables {
 
     /// The coarse monotonic clock in seconds.
     fn now_s(&self) -> u32;
+
+    /// How long an entry with these flags lives after its last packet.
+    #[inline(always)]
+    fn timeout_s(&self, flags: u16, proto: u8) -> u32 {
+        timeout_s(flags, proto, &self.config())
+    }
 
     /// Counts an inner working of the flow table.
     fn count_flow(&mut self, stat: FlowStat);
