@@ -119,6 +119,21 @@ pub trait FamilyTables<F: Family>: Tables {
     /// A flow entry.
     fn flow(&self, table: FlowTable, key: &FlowKey<F::Addr>) -> Option<FlowValue<F::Addr>>;
 
+    /// Copies a flow entry straight to where it is wanted. False: it is not there.
+    #[inline(always)]
+    fn read_flow(
+        &self,
+        table: FlowTable,
+        key: &FlowKey<F::Addr>,
+        into: &mut FlowValue<F::Addr>,
+    ) -> bool {
+        let entry = self.flow(table, key);
+        if let Some(entry) = entry {
+            *into = entry;
+        }
+        entry.is_some()
+    }
+
     /// Changes a flow entry in place, if it is there.
     fn update_flow(
         &mut self,

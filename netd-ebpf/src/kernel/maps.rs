@@ -251,6 +251,26 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
+            fn read_flow(
+                &self,
+                table: FlowTable,
+                key: &FlowKey<<$family as Family>::Addr>,
+                into: &mut FlowValue<<$family as Family>::Addr>,
+            ) -> bool {
+                // SAFETY: as in `flow`.
+                let entry = match table {
+                    FlowTable::Confirmed => unsafe { $flows.get(key) },
+                    // SAFETY: as above.
+                    FlowTable::New => unsafe { $flows_new.get(key) },
+                };
+                let Some(entry) = entry else {
+                    return false;
+                };
+                *into = *entry;
+                true
+            }
+
+            #[inline(always)]
             fn update_flow(
                 &mut self,
                 table: FlowTable,
