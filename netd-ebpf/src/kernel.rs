@@ -134,8 +134,9 @@ stages! {
     carry_v6, carry, V6, v6;
 }
 
-/// Does and counts what was decided.
-#[inline(always)]
+/// Does and counts what was decided. Not in the entry point: what stands on the stack there,
+/// every stage does without.
+#[inline(never)]
 fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
     let Some(works) = maps::works(hook as u32) else {
         return TC_ACT_SHOT;
