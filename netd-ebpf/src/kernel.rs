@@ -3,6 +3,17 @@
 //! Law: only this module and the binary's entry points name `aya_ebpf`. Every verdict is acted on
 //! and counted in one exhaustive match.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers return small numbers in wide registers, and lengths of small types are u32"
+)]
+#![allow(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "a context pointer is the kernel's own: nobody else can call a program"
+)]
+
 use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,

@@ -241,9 +241,9 @@ macro_rules! family_tables {
                 table: FlowTable,
                 key: &FlowKey<<$family as Family>::Addr>,
             ) -> Option<FlowValue<<$family as Family>::Addr>> {
-                // SAFETY: copied at once. What another CPU changes in place (time, flags,
-                // generation with its target) is valid old or new.
                 match table {
+                    // SAFETY: copied at once. What another CPU changes in place (time, flags,
+                    // generation with its target) is valid old or new.
                     FlowTable::Confirmed => unsafe { $flows.get(key) }.copied(),
                     // SAFETY: as above.
                     FlowTable::New => unsafe { $flows_new.get(key) }.copied(),
@@ -257,8 +257,8 @@ macro_rules! family_tables {
                 key: &FlowKey<<$family as Family>::Addr>,
                 into: &mut FlowValue<<$family as Family>::Addr>,
             ) -> bool {
-                // SAFETY: as in `flow`.
                 let entry = match table {
+                    // SAFETY: as in `flow`.
                     FlowTable::Confirmed => unsafe { $flows.get(key) },
                     // SAFETY: as above.
                     FlowTable::New => unsafe { $flows_new.get(key) },
