@@ -59,9 +59,6 @@ struct Arguments {
     /// Measure nothing: write the report of saved results again.
     #[arg(long)]
     report_only: bool,
-    /// Record the programs' instruction counts in `bench/programs.json`.
-    #[arg(long)]
-    record_programs: bool,
     /// A README with markers for the headline table.
     #[arg(long, value_name = "FILE")]
     readme: Option<PathBuf>,
@@ -135,9 +132,6 @@ fn measure(arguments: &Arguments) -> Result<Results> {
         rig::all(netd.clone()).into_iter().filter(|rig| arguments.wants(rig.name())).collect();
     let bench = Bench { rigs, parts: arguments.part.clone() };
     bench.all(&mut session, &netd)?;
-    if arguments.record_programs {
-        programs::record(&session.programs)?;
-    }
     let rigs = bench.rigs.iter().map(|rig| (rig.name().to_owned(), rig.says().to_owned()));
     let rigs = rigs.collect();
     let Session { cases, programs, problems, .. } = session;

@@ -4,10 +4,12 @@
 //! its natural alignment while the packet has none. Numbers are in network byte order.
 
 pub mod family;
+mod header;
 
-pub use family::{AddressPair, MacPair, WireFamily};
+pub use family::{AddressPair, MacPair, Rewrite, WireFamily};
+pub use header::IpHeader;
 
-use crate::addr::{Address, Family, Ipv4, Ipv6, V4, V6};
+use crate::addr::{Address, Ipv4, Ipv6};
 use crate::id::{Be16, MacAddr};
 use crate::layout;
 
@@ -293,65 +295,6 @@ pub struct IpFields<A> {
     pub total_len: u32,
 }
 
-/// A family's fixed header and where its fields stand.
-pub trait IpHeader<F: Family>: bytemuck::Pod {
-    /// Offset of the time to live.
-    const TTL: u32;
-    /// Offset of the source address; the destination follows it at once.
-    const ADDRESSES: u32;
-    /// Offset of the header checksum, where the family has one.
-    const CHECKSUM: Option<u32>;
-
-    /// The fields, or nothing if the header lies about itself.
-    fn fields(&self) -> Option<IpFields<F::Addr>>;
-}
-
-impl IpHeader<V4> for Ipv4Header {
-    const TTL: u32 = 8;
-    const ADDRESSES: u32 = 12;
-    const CHECKSUM: Option<u32> = Some(10);
-
-    #[inline(always)]
-    fn fields(&self) -> Option<IpFields<Ipv4>> {
-        let header_len = u32::from(self.version_ihl & 0xf) * 4;
-        let total_len = u32::from(self.total_len.get());
-        if self.version_ihl >> 4 != 4 || header_len < 20 || total_len < header_len {
-            return None;
-        }
-        Some(IpFields {
-            src: self.src,
-            dst: self.dst,
-            proto: self.proto,
-            ttl: self.ttl,
-            part: part(self.fragment.get() & 0x1fff, self.fragment.get() & 0x2000),
-            header_len,
-            total_len,
-        })
-    }
-}
-
-impl IpHeader<V6> for Ipv6Header {
-    const TTL: u32 = 7;
-    const ADDRESSES: u32 = 8;
-    const CHECKSUM: Option<u32> = None;
-
-    #[inline(always)]
-    fn fields(&self) -> Option<IpFields<Ipv6>> {
-        if self.version_flow.to_ne_bytes()[0] >> 4 != 6 {
-            return None;
-        }
-        Some(IpFields {
-            src: self.src,
-            dst: self.dst,
-            proto: self.proto,
-            ttl: self.ttl,
-            part: Part::Whole,
-            header_len: 40,
-            total_len: 40 + u32::from(self.payload_len.get()),
-        })
-    }
-}
-
 impl Ipv6Fragment {
     /// Which part the packet is.
     #[inline(always)]
@@ -375,6 +318,11 @@ const fn part(offset: u16, more: u16) -> Part {
 unsafe impl<A: Address> bytemuck::Zeroable for AddressPair<A> {}
 // SAFETY: as above, and any bit pattern is a value because every field's is.
 unsafe impl<A: Address> bytemuck::Pod for AddressPair<A> {}
+
+// SAFETY: repr(C), and every field's size is a multiple of four bytes, the alignment of all.
+unsafe impl<A: Address> bytemuck::Zeroable for Rewrite<A> {}
+// SAFETY: as above, and any bit pattern is a value because every field's is.
+unsafe impl<A: Address> bytemuck::Pod for Rewrite<A> {}
 
 layout!(
     Ethernet, 14;

@@ -7,7 +7,7 @@
 use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::{
     FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
-    FlowKey, FlowValue, expired, twin,
+    FlowKey, FlowValue, is_past, twin,
 };
 use netd_common::wire::{Part, TCP, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
@@ -39,13 +39,11 @@ pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>
     {
         return;
     }
-    if let Some(entry) = tables.flow(FlowTable::Confirmed, &work.packet.key) {
+    if tables.read_flow(FlowTable::Confirmed, &work.packet.key, &mut work.entry) {
         work.table = FlowTable::Confirmed;
-        work.entry = entry;
         work.known = known::<F, T>(tables, work);
-    } else if let Some(entry) = tables.flow(FlowTable::New, &work.packet.key) {
+    } else if tables.read_flow(FlowTable::New, &work.packet.key, &mut work.entry) {
         work.table = FlowTable::New;
-        work.entry = entry;
         work.known = known::<F, T>(tables, work);
     }
 }
@@ -54,14 +52,9 @@ pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>
 /// generation.
 #[inline(always)]
 pub fn recall_twin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> bool {
-    if let Some(entry) = tables.flow(FlowTable::Confirmed, &work.twin) {
-        work.entry = entry;
-    } else if let Some(entry) = tables.flow(FlowTable::New, &work.twin) {
-        work.entry = entry;
-    } else {
-        return false;
-    }
-    work.entry.generation == tables.config().generation
+    let is_there = tables.read_flow(FlowTable::Confirmed, &work.twin, &mut work.entry)
+        || tables.read_flow(FlowTable::New, &work.twin, &mut work.entry);
+    is_there && work.entry.generation == tables.config().generation
 }
 
 #[inline(always)]
@@ -131,7 +124,7 @@ fn is_expired<F: Stack, T: FamilyTables<F>>(
     proto: u8,
     value: &FlowValue<F::Addr>,
 ) -> bool {
-    expired(value.flags, proto, value.last_seen_s, tables.now_s(), &tables.config())
+    is_past(value.last_seen_s, tables.now_s(), tables.timeout_s(value.flags, proto))
 }
 
 /// Removes both entries of a pair from both tables.

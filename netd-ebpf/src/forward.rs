@@ -104,9 +104,9 @@ pub fn open<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Add
 #[inline(always)]
 pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
-    work: &Work<F::Addr>,
+    work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
+    nat::translate::<F, B>(&mut io.buf, work)?;
     send::<F, B, T>(io, &work.entry)
 }
 

@@ -3,10 +3,18 @@
 //! Law: only this module and the binary's entry points name `aya_ebpf`. Every verdict is acted on
 //! and counted in one exhaustive match.
 
-use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
-    bpf_redir_neigh__bindgen_ty_1,
-};
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers return small numbers in wide registers, and lengths of small types are u32"
+)]
+#![allow(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "a context pointer is the kernel's own: nobody else can call a program"
+)]
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_type,
@@ -14,7 +22,7 @@ use aya_ebpf::helpers::generated::{
 use netd_common::{DropReason, Hook, IfIndex, V4, V6};
 
 use crate::packet::Io;
-use crate::pipeline;
+use crate::pipeline::{self, NextHop};
 use crate::tables::Tables;
 use crate::verdict::{Decision, Ledger, Sender, Verdict, Version};
 use count::Direction;
@@ -35,82 +43,75 @@ const INGRESS: u64 = BPF_F_INGRESS as u64;
 /// Runs a hook's pipeline on a packet.
 #[inline(always)]
 pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
-    tell(ctx, hook, first(ctx, hook as u32))
+    settle(ctx, hook, Verdict::from_word(first(ctx, hook as u32)))
 }
 
 /// Runs a hook's pipeline on a packet, and the later stages that it leaves the packet to. Each is
 /// a function of its own: they take turns on the one stack of 512 bytes.
 #[inline(always)]
 pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
-    let slot = hook as u32;
-    let mut action = first(ctx, slot);
-    action = after(action, EXPLAIN, [explain_v4, explain_v6], (ctx, slot));
-    action = after(action, CATCH_UP, [catch_up_v4, catch_up_v6], (ctx, slot));
-    action = after(action, BEGIN, [begin_v4, begin_v6], (ctx, slot));
-    action = after(action, OPEN, [open_v4, open_v6], (ctx, slot));
-    action = after(action, CARRY, [carry_v4, carry_v6], (ctx, slot));
-    tell(ctx, hook, action)
+    let mut word = first(ctx, hook as u32);
+    if !Verdict::from_word(word).is_last() {
+        word = go_on(ctx, hook as u32, word);
+    }
+    settle(ctx, hook, Verdict::from_word(word))
 }
 
-/// A stage: from a packet and its hook to an action or the next stage.
-pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> i32;
+/// The later stages, in the order in which one leaves a packet to another.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn go_on(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
+    let packet = (ctx, hook);
+    let mut word = after(word, Decision::Explain, [explain_v4, explain_v6], packet);
+    word = after(word, Decision::CatchUp, [catch_up_v4, catch_up_v6], packet);
+    word = after(word, Decision::Begin, [begin_v4, begin_v6], packet);
+    word = after(word, Decision::Open, [open_v4, open_v6], packet);
+    after(word, Decision::Carry, [carry_v4, carry_v6], packet)
+}
 
-// No actions of the kernel's: the packet goes on to a later stage, of either family.
-const CATCH_UP: [i32; 2] = [-104, -106];
-const BEGIN: [i32; 2] = [-204, -206];
-const EXPLAIN: [i32; 2] = [-604, -606];
-const OPEN: [i32; 2] = [-304, -306];
-const CARRY: [i32; 2] = [-404, -406];
-/// Dropped and counted; the monitor is yet to hear of it.
-const DROP_AND_TELL: i32 = -500;
+/// A stage: from a packet and its hook to a verdict's word.
+pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> u64;
 
 #[inline(always)]
-fn after(action: i32, code: [i32; 2], next: [Stage; 2], (ctx, hook): (*mut __sk_buff, u32)) -> i32 {
-    if action == code[0] {
+fn after(
+    word: u64,
+    left: fn(Version) -> Decision,
+    next: [Stage; 2],
+    (ctx, hook): (*mut __sk_buff, u32),
+) -> u64 {
+    if word == Verdict::from(left(Version::V4)).word() {
         next[0](ctx, hook)
-    } else if action == code[1] {
+    } else if word == Verdict::from(left(Version::V6)).word() {
         next[1](ctx, hook)
     } else {
-        action
-    }
-}
-
-#[inline(always)]
-fn tell(ctx: *mut __sk_buff, hook: Hook, action: i32) -> i32 {
-    if action == DROP_AND_TELL { count::report(ctx, hook as u32) } else { action }
-}
-
-#[inline(always)]
-const fn code(stage: [i32; 2], version: Version) -> i32 {
-    match version {
-        Version::V4 => stage[0],
-        Version::V6 => stage[1],
+        word
     }
 }
 
 /// The first stages, one for each hook.
 macro_rules! first_stages {
-    ($($name:ident, $pipeline:ident, $hook:ident;)+) => {$(
+    ($($name:ident, $pipeline:ident;)+) => {$(
         /// A hook's first stage.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> i32 {
+        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> u64 {
             let Some(works) = maps::works(hook) else {
-                return TC_ACT_SHOT;
+                return 0;
             };
             let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
             let verdict = pipeline::$pipeline(&mut io, works);
-            settle(&io, ctx, Hook::$hook, verdict)
+            works.note(&io);
+            verdict.word()
         }
     )+};
 }
 
 first_stages! {
-    first_from_container, from_container, FromContainer;
-    first_to_container, to_container, ToContainer;
-    first_from_host, from_host, FromHost;
-    first_from_netdev, from_netdev, FromNetdev;
-    first_to_netdev, to_netdev, ToNetdev;
+    first_from_container, from_container;
+    first_to_container, to_container;
+    first_from_host, from_host;
+    first_from_netdev, from_netdev;
+    first_to_netdev, to_netdev;
 }
 
 /// The slow ways. Global functions: the verifier looks at each once, apart from its callers.
@@ -119,13 +120,14 @@ macro_rules! stages {
         /// One family's slow way.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> i32 {
-            let (Some(works), Some(hook)) = (maps::works(hook), Hook::from_number(hook as u8)) else {
-                return TC_ACT_SHOT;
+        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> u64 {
+            let Some(works) = maps::works(hook) else {
+                return 0;
             };
             let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
             let verdict = pipeline::$stage::<$family, Skb, Maps>(&mut io, &mut works.$work);
-            settle(&io, ctx, hook, verdict)
+            works.note(&io);
+            verdict.word()
         }
     )+};
 }
@@ -143,34 +145,38 @@ stages! {
     carry_v6, carry, V6, v6;
 }
 
-/// Does and counts what was decided.
-#[inline(always)]
-fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
-    let ledger = &io.ledger;
+/// Does and counts what was decided. Not in the entry point: what stands on the stack there,
+/// every stage does without.
+#[inline(never)]
+fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
+    let Some(works) = maps::works(hook as u32) else {
+        return TC_ACT_SHOT;
+    };
+    let ledger = &works.ledger;
     count::trace(verdict, ledger);
     let decision = verdict.decision();
     if matches!(hook, Hook::FromContainer) && is_taken(decision) {
         count::traffic(ctx, ledger.endpoint, Direction::FromContainer);
     }
     match decision {
-        Decision::CatchUp(version) => code(CATCH_UP, version),
-        Decision::Begin(version) => code(BEGIN, version),
-        Decision::Explain(version) => code(EXPLAIN, version),
-        Decision::Open(version) => code(OPEN, version),
-        Decision::Carry(version) => code(CARRY, version),
+        Decision::CatchUp(_)
+        | Decision::Begin(_)
+        | Decision::Explain(_)
+        | Decision::Open(_)
+        | Decision::Carry(_) => TC_ACT_SHOT,
         Decision::Untouched => TC_ACT_UNSPEC,
         Decision::Accept => {
             count::traffic(ctx, ledger.endpoint, Direction::ToContainer);
             TC_ACT_UNSPEC
         }
-        Decision::Drop(reason) => drop_packet(ctx, hook, reason, ledger),
+        Decision::Drop(reason) => count::dropped(ctx, hook as u32, u32::from(reason as u8)),
         Decision::Deliver(ifindex, endpoint) => {
             count::traffic(ctx, endpoint, Direction::ToContainer);
             deliver(ctx, ifindex)
         }
         Decision::ToVeth(ifindex) => redirect(ifindex, 0),
         Decision::HostStack(gateway) => redirect(gateway, INGRESS),
-        Decision::Uplink(ifindex, version) => leave(ifindex, version, &io.next_hop),
+        Decision::Uplink(ifindex, version) => leave(ifindex, version, &mut works.next_hop),
         Decision::Answer => answer(ctx, hook),
         Decision::Replicate(sender) => replicate(ctx, hook, sender, ledger),
     }
@@ -197,11 +203,6 @@ const fn is_taken(decision: Decision) -> bool {
     }
 }
 
-#[inline(never)]
-fn drop_packet(ctx: *mut __sk_buff, hook: Hook, reason: DropReason, ledger: &Ledger) -> i32 {
-    if count::dropped(ctx, hook, reason, ledger) { DROP_AND_TELL } else { TC_ACT_SHOT }
-}
-
 #[inline(always)]
 fn redirect(ifindex: IfIndex, flags: u64) -> i32 {
     // SAFETY: takes plain numbers; an unknown device makes the kernel drop the packet.
@@ -222,22 +223,24 @@ fn deliver(ctx: *mut __sk_buff, ifindex: IfIndex) -> i32 {
 
 /// To an explicit neighbour, or to the one that the kernel's routes name.
 #[inline(always)]
-fn leave(ifindex: IfIndex, version: Version, next_hop: &[u32; 4]) -> i32 {
-    if *next_hop == [0; 4] {
+fn leave(ifindex: IfIndex, version: Version, next_hop: &mut NextHop) -> i32 {
+    if next_hop.addr == [0; 4] {
         // SAFETY: without parameters the kernel asks its own routes.
         return unsafe { bpf_redirect_neigh(ifindex.0, core::ptr::null_mut(), 0, 0) as i32 };
     }
-    let mut params = bpf_redir_neigh {
-        nh_family: match version {
-            Version::V4 => AF_INET,
-            Version::V6 => AF_INET6,
-        },
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: *next_hop },
+    next_hop.family = match version {
+        Version::V4 => AF_INET,
+        Version::V6 => AF_INET6,
     };
-    let len = size_of::<bpf_redir_neigh>() as i32;
-    // SAFETY: the parameters live through the call.
-    unsafe { bpf_redirect_neigh(ifindex.0, &raw mut params, len, 0) as i32 }
+    let len = size_of::<NextHop>() as i32;
+    // SAFETY: the layout is the kernel's struct, and the notes live through the call.
+    unsafe { bpf_redirect_neigh(ifindex.0, core::ptr::from_mut(next_hop).cast(), len, 0) as i32 }
 }
+
+const _: () = assert!(
+    size_of::<NextHop>() == size_of::<bpf_redir_neigh>(),
+    "a next hop is the kernel's struct"
+);
 
 /// Back to the container by its veth, or back to the stack by its gateway device.
 #[inline(always)]
@@ -277,7 +280,7 @@ fn replicate(ctx: *mut __sk_buff, hook: Hook, sender: Sender, ledger: &Ledger) -
     // SAFETY: the callback takes an index and the context given here, which outlives the loop.
     unsafe { bpf_loop(rounds, copy_to_member as *mut core::ffi::c_void, (&raw mut fan).cast(), 0) };
     if rounds < network.member_count {
-        drop_packet(ctx, hook, DropReason::ReplicationLimit, ledger)
+        count::dropped(ctx, hook as u32, DropReason::ReplicationLimit as u32)
     } else {
         TC_ACT_SHOT
     }

@@ -6,6 +6,7 @@
     unreachable_pub,
     reason = "aya's macros export each entry point anew, without its doc line"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "aya's macros call with a context by value")]
 
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext};

@@ -11,8 +11,8 @@ use netd_common::map::flow::{
     FLOW_BRIDGED, FLOW_DNAT, FLOW_REPLY, FLOW_SNAT, FLOW_UPLINK, FlowKey, FlowValue,
 };
 use netd_common::wire::{
-    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Ports, TCP, TCP_CHECKSUM,
-    UDP, UDP_CHECKSUM,
+    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Ports, Rewrite, TCP,
+    TCP_CHECKSUM, UDP, UDP_CHECKSUM,
 };
 use netd_common::{Address, Be16, DropReason, Family};
 
@@ -199,41 +199,50 @@ fn hash<F: Stack>(key: &FlowKey<F::Addr>) -> u32 {
 
 /// Rewrites a packet as its flow says, and takes one from its time to live if it is routed.
 #[inline(always)]
-pub fn translate<F: Stack, B: PacketBuf>(
-    buf: &mut B,
-    packet: &Packet<F::Addr>,
-    value: &FlowValue<F::Addr>,
-) -> Step<()> {
-    if value.flags & FLOW_BRIDGED != 0 {
+pub fn translate<F: Stack, B: PacketBuf>(buf: &mut B, work: &mut Work<F::Addr>) -> Step<()> {
+    if work.entry.flags & FLOW_BRIDGED != 0 {
         return ControlFlow::Continue(());
     }
-    if packet.ttl <= 1 {
+    if work.packet.ttl <= 1 {
         return refuse(DropReason::TtlExceeded);
     }
-    rewrite::<F, B>(buf, packet, value).ok().or_drop(DropReason::KernelRefused)
+    rewrite::<F, B>(buf, work).ok().or_drop(DropReason::KernelRefused)
 }
 
 #[inline(always)]
-fn rewrite<F: Stack, B: PacketBuf>(
-    buf: &mut B,
-    packet: &Packet<F::Addr>,
-    value: &FlowValue<F::Addr>,
-) -> Result<(), Refused> {
-    let mut header = age::<F, B>(buf, packet)?;
-    if value.flags & (FLOW_SNAT | FLOW_DNAT) != 0 {
-        let change = F::change(packet.key.src, value.src) + F::change(packet.key.dst, value.dst);
-        header += change;
-        rewrite_transport::<F, B>(buf, packet, value, csum::fold32(change))?;
-        let pair = AddressPair { src: value.src, dst: value.dst };
-        buf.store(ETHERNET_LEN + F::Header::ADDRESSES, &pair)?;
+fn rewrite<F: Stack, B: PacketBuf>(buf: &mut B, work: &mut Work<F::Addr>) -> Result<(), Refused> {
+    let (packet, value) = (&work.packet, &work.entry);
+    let ttl = packet.ttl.wrapping_sub(1);
+    let aged = aged(packet.ttl, ttl);
+    if value.flags & (FLOW_SNAT | FLOW_DNAT) == 0 {
+        work.rewrite.life = F::Header::with_ttl(packet.life, ttl, csum::fold32(aged));
+        return buf.store(ETHERNET_LEN + F::Header::LIFE, &work.rewrite.life);
     }
-    match F::Header::CHECKSUM {
-        Some(offset) => buf.fold_header_checksum(ETHERNET_LEN + offset, csum::fold32(header)),
-        None => Ok(()),
-    }
+    let change = F::change(packet.key.src, value.src) + F::change(packet.key.dst, value.dst);
+    rewrite_transport::<F, B>(buf, packet, value, csum::fold32(change))?;
+    work.rewrite.life = F::Header::with_ttl(packet.life, ttl, csum::fold32(change + aged));
+    work.rewrite.addresses = AddressPair { src: value.src, dst: value.dst };
+    work.rewrite.ports = Ports { sport: value.sport, dport: value.dport };
+    write::<F, B>(buf, packet, &work.rewrite)
 }
 
-/// One hop less; the change of the header's sum. Time to live and protocol share a word.
+/// In one store if nothing is between the header and the ports.
+#[inline(always)]
+fn write<F: Stack, B: PacketBuf>(
+    buf: &mut B,
+    packet: &Packet<F::Addr>,
+    rewrite: &Rewrite<F::Addr>,
+) -> Result<(), Refused> {
+    let has_ports = packet.key.proto == TCP || packet.key.proto == UDP;
+    if has_ports && packet.l4 == ETHERNET_LEN + F::Header::LEN {
+        return buf.store(ETHERNET_LEN + F::Header::LIFE, rewrite);
+    }
+    buf.store(ETHERNET_LEN + F::Header::LIFE, &rewrite.life)?;
+    buf.store(ETHERNET_LEN + F::Header::ADDRESSES, &rewrite.addresses)?;
+    if has_ports { buf.store(packet.l4, &rewrite.ports) } else { Ok(()) }
+}
+
+/// One hop less; the change of the header's sum.
 #[inline(always)]
 pub(crate) fn age<F: Stack, B: PacketBuf>(
     buf: &mut B,
@@ -241,10 +250,13 @@ pub(crate) fn age<F: Stack, B: PacketBuf>(
 ) -> Result<u64, Refused> {
     let ttl = packet.ttl.wrapping_sub(1);
     buf.store(ETHERNET_LEN + F::Header::TTL, &ttl)?;
-    Ok(csum::change(
-        u32::from(u16::from_ne_bytes([packet.ttl, 0])),
-        u32::from(u16::from_ne_bytes([ttl, 0])),
-    ))
+    Ok(aged(packet.ttl, ttl))
+}
+
+/// The change of the header's sum. Time to live and protocol share a word.
+#[inline(always)]
+const fn aged(before: u8, after: u8) -> u64 {
+    csum::change(u16::from_ne_bytes([before, 0]) as u32, u16::from_ne_bytes([after, 0]) as u32)
 }
 
 #[inline(always)]
@@ -275,8 +287,7 @@ fn rewrite_transport<F: Stack, B: PacketBuf>(
         return Ok(());
     }
     let difference = csum::fold32(csum::change(before.word(), after.word()));
-    buf.fold_checksum(field, Cover::Payload, difference)?;
-    buf.store(packet.l4, &after)
+    buf.fold_checksum(field, Cover::Payload, difference)
 }
 
 #[inline(always)]

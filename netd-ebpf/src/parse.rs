@@ -34,6 +34,8 @@ pub struct Packet<A> {
     pub key: FlowKey<A>,
     /// Offset of what follows the IP header.
     pub l4: u32,
+    /// `IpHeader::life`.
+    pub life: u32,
     /// Time to live or hop limit.
     pub ttl: u8,
     /// Whole or a fragment.
@@ -72,6 +74,7 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
     key.proto = proto;
     key.pad = [0; 3];
     packet.l4 = l4;
+    packet.life = header.life();
     packet.ttl = fields.ttl;
     packet.part = part;
     packet.role = Role::Opens;

@@ -13,7 +13,7 @@ use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
-use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, Version, decide};
+use crate::verdict::{Decision, Ledger, OrStop, Sender, Step, Verdict, Version, decide};
 use crate::work::{Work, forget_ways};
 use crate::{forward, neighbor, policy};
 
@@ -31,6 +31,29 @@ pub struct Works {
     pub v6: Work<Ipv6>,
     /// The drop that the monitor is to be told of.
     pub dropped: DropKey,
+    /// Whom the packet is counted against.
+    pub ledger: Ledger,
+    /// The neighbour of a packet that leaves by an uplink.
+    pub next_hop: NextHop,
+}
+
+/// The kernel's `struct bpf_redir_neigh`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct NextHop {
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u32,
+    /// `Io::next_hop`.
+    pub addr: [u32; 4],
+}
+
+impl Works {
+    /// What outlives a stage, for acting on its verdict.
+    #[inline(always)]
+    pub fn note<B, T>(&mut self, io: &Io<B, T>) {
+        self.ledger = io.ledger;
+        self.next_hop.addr = io.next_hop;
+    }
 }
 
 /// Endpoint's host veth, tcx ingress: everything that a container sends.

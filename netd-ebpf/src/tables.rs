@@ -8,7 +8,7 @@ use netd_common::map::counter::FlowStat;
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
-use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
     ROUTED_V6, UplinkValue,
@@ -82,6 +82,12 @@ pub trait Tables {
     /// The coarse monotonic clock in seconds.
     fn now_s(&self) -> u32;
 
+    /// How long an entry with these flags lives after its last packet.
+    #[inline(always)]
+    fn timeout_s(&self, flags: u16, proto: u8) -> u32 {
+        timeout_s(flags, proto, &self.config())
+    }
+
     /// Counts an inner working of the flow table.
     fn count_flow(&mut self, stat: FlowStat);
 
@@ -112,6 +118,21 @@ pub trait FamilyTables<F: Family>: Tables {
 
     /// A flow entry.
     fn flow(&self, table: FlowTable, key: &FlowKey<F::Addr>) -> Option<FlowValue<F::Addr>>;
+
+    /// Copies a flow entry straight to where it is wanted. False: it is not there.
+    #[inline(always)]
+    fn read_flow(
+        &self,
+        table: FlowTable,
+        key: &FlowKey<F::Addr>,
+        into: &mut FlowValue<F::Addr>,
+    ) -> bool {
+        let entry = self.flow(table, key);
+        if let Some(entry) = entry {
+            *into = entry;
+        }
+        entry.is_some()
+    }
 
     /// Changes a flow entry in place, if it is there.
     fn update_flow(

@@ -109,6 +109,25 @@ impl Verdict {
         }
     }
 
+    /// What a stage returns: a function of the kernel's kind returns one register.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// What a stage returned. Zero is no verdict: nothing that is undecided goes on.
+    #[inline(always)]
+    pub fn from_word(word: u64) -> Self {
+        NonZeroU64::new(word).map_or_else(|| Decision::Drop(DropReason::KernelRefused).into(), Self)
+    }
+
+    /// Whether no later stage is to follow.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "the kind is the lowest byte")]
+    pub const fn is_last(self) -> bool {
+        (self.0.get() as u8) < VerdictKind::CatchUp as u8
+    }
+
     /// As tests read it back from the scratch map.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "each part is cut out at its own width")]

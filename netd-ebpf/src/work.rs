@@ -5,6 +5,7 @@
 //! the many ways to a step count as one.
 
 use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::wire::Rewrite;
 
 use crate::parse::Packet;
 use crate::plan::Plan;
@@ -39,6 +40,8 @@ pub struct Work<A> {
     pub twin: FlowKey<A>,
     /// The other entry of the pair.
     pub reply: FlowValue<A>,
+    /// What the packet's headers become.
+    pub rewrite: Rewrite<A>,
     /// The plan of a new flow.
     pub plan: Plan<A>,
     /// What becomes of an ICMP error that is about no flow of ours.

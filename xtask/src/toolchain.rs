@@ -75,6 +75,8 @@ impl Toolchain {
             "-Ctarget-cpu=v3".to_owned(),
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
+            // Else every array of zeros becomes a call to a loop over single bytes.
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
             format!("-Clinker={}", self.linker.display()),
         ]
     }

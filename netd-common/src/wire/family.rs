@@ -1,6 +1,6 @@
 //! What either family's packets have of their own.
 
-use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IpHeader, Ipv4Header, Ipv6Header};
+use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IpHeader, Ipv4Header, Ipv6Header, Ports};
 use crate::addr::{Family, Ipv4, Ipv6, V4, V6};
 use crate::id::{Be16, MacAddr};
 
@@ -76,6 +76,19 @@ pub struct AddressPair<A> {
     pub src: A,
     /// Destination.
     pub dst: A,
+}
+
+/// What translation changes of a packet without options, for one store: from `IpHeader::LIFE` to
+/// the ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Rewrite<A> {
+    /// `IpHeader::life`.
+    pub life: u32,
+    /// The addresses.
+    pub addresses: AddressPair<A>,
+    /// The ports.
+    pub ports: Ports,
 }
 
 /// Both MACs as they begin a frame, for one store.

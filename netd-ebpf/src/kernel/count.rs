@@ -6,7 +6,7 @@ use netd_common::map::config::TRACE_VERDICTS;
 use netd_common::map::counter::{DropKey, TrafficCounter};
 use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, NetworkIndex, V4, V6};
+use netd_common::{Address, EndpointIndex, IfIndex, Ipv6, NetworkIndex, V4, V6};
 
 use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, works};
 use super::skb::Skb;
@@ -45,37 +45,36 @@ fn add(counter: &mut TrafficCounter, ctx: *mut __sk_buff) {
     counter.bytes += u64::from(len);
 }
 
-/// Counts a drop. True: the monitor is to be told, by `report`.
-#[inline(always)]
-pub(super) fn dropped(
-    ctx: *mut __sk_buff,
-    hook: Hook,
-    reason: DropReason,
-    ledger: &Ledger,
-) -> bool {
+/// Counts a drop and tells the monitor of it. A global function, for its callers' sake.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn dropped(ctx: *mut __sk_buff, hook: u32, reason: u32) -> i32 {
+    let Some(works) = works(hook) else {
+        return TC_ACT_SHOT;
+    };
     let key = DropKey {
-        endpoint: ledger.endpoint,
-        network: ledger.network,
+        endpoint: works.ledger.endpoint,
+        network: works.ledger.network,
         reason: reason as u16,
         hook: hook as u16,
     };
-    if DROPS.get_ptr_mut(key).is_none() {
-        // Full: the event still tells.
-        let _full = DROPS.insert(key, TrafficCounter::default(), 1);
-    }
+    works.dropped = key;
     if let Some(counter) = DROPS.get_ptr_mut(key) {
         // SAFETY: the value is this CPU's own, and a program is not interrupted by another here.
         add(unsafe { &mut *counter }, ctx);
+    } else {
+        count_first(ctx, key);
     }
-    if !may_report(ctx) {
-        return false;
-    }
-    match works(hook as u32) {
-        Some(works) => {
-            works.dropped = key;
-            true
-        }
-        None => false,
+    if may_report(ctx) { report(ctx, hook) } else { TC_ACT_SHOT }
+}
+
+/// The first drop of its kind. In a full table the event alone tells.
+#[inline(always)]
+fn count_first(ctx: *mut __sk_buff, key: DropKey) {
+    let _full = DROPS.insert(key, TrafficCounter::default(), 1);
+    if let Some(counter) = DROPS.get_ptr_mut(key) {
+        // SAFETY: as in `dropped`.
+        add(unsafe { &mut *counter }, ctx);
     }
 }
 

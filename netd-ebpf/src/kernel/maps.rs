@@ -18,7 +18,7 @@ use netd_common::map::counter::{
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
-use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
 use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use netd_common::map::{self, MapSpec};
@@ -115,6 +115,13 @@ fn increment<const N: usize>(counters: &PerCpuArray<u64, N>, slot: u32) {
     }
 }
 
+/// A global function: the verifier would follow its many ways anew at each of its callers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_timeout(flags: u32, proto: u32) -> u32 {
+    timeout_s(flags as u16, proto as u8, &CONFIG.get(0).copied().unwrap_or(Config::ZERO))
+}
+
 impl Tables for Maps {
     #[inline(always)]
     fn config(&self) -> Config {
@@ -154,6 +161,11 @@ impl Tables for Maps {
     fn now_s(&self) -> u32 {
         // SAFETY: takes nothing.
         (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+    }
+
+    #[inline(always)]
+    fn timeout_s(&self, flags: u16, proto: u8) -> u32 {
+        flow_timeout(u32::from(flags), u32::from(proto))
     }
 
     #[inline(always)]
@@ -229,13 +241,33 @@ macro_rules! family_tables {
                 table: FlowTable,
                 key: &FlowKey<<$family as Family>::Addr>,
             ) -> Option<FlowValue<<$family as Family>::Addr>> {
-                // SAFETY: copied at once. What another CPU changes in place (time, flags,
-                // generation with its target) is valid old or new.
                 match table {
+                    // SAFETY: copied at once. What another CPU changes in place (time, flags,
+                    // generation with its target) is valid old or new.
                     FlowTable::Confirmed => unsafe { $flows.get(key) }.copied(),
                     // SAFETY: as above.
                     FlowTable::New => unsafe { $flows_new.get(key) }.copied(),
                 }
+            }
+
+            #[inline(always)]
+            fn read_flow(
+                &self,
+                table: FlowTable,
+                key: &FlowKey<<$family as Family>::Addr>,
+                into: &mut FlowValue<<$family as Family>::Addr>,
+            ) -> bool {
+                let entry = match table {
+                    // SAFETY: as in `flow`.
+                    FlowTable::Confirmed => unsafe { $flows.get(key) },
+                    // SAFETY: as above.
+                    FlowTable::New => unsafe { $flows_new.get(key) },
+                };
+                let Some(entry) = entry else {
+                    return false;
+                };
+                *into = *entry;
+                true
             }
 
             #[inline(always)]

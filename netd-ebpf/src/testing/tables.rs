@@ -93,6 +93,8 @@ pub struct FakeTables {
     pub probes: BTreeMap<u32, u64>,
     /// Map operations so far.
     pub operations: Cell<u32>,
+    /// Insertions and removals among them: those that take a lock.
+    pub updates: u32,
 }
 
 impl FakeTables {
@@ -216,6 +218,7 @@ macro_rules! family_tables {
                 mode: Insert,
             ) -> Result<(), InsertError> {
                 self.operation();
+                self.updates += 1;
                 let capacity = self.$field.flows_capacity;
                 let (entries, capacity) = match table {
                     FlowTable::Confirmed => (&mut self.$field.flows, capacity),
@@ -233,6 +236,7 @@ macro_rules! family_tables {
 
             fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<$addr>) {
                 self.operation();
+                self.updates += 1;
                 match table {
                     FlowTable::Confirmed => self.$field.flows.remove(key),
                     FlowTable::New => self.$field.flows_new.remove(key),

@@ -69,6 +69,7 @@ on_both_families! {
         published_handshake::<F>(&mut tables, 1_111);
         assert_eq!(tables.stat(FlowStat::Created), 1);
         assert_eq!(F::tables(&mut tables).flows.len(), 2);
+        assert!(tables.updates <= 8, "{} from the SYN to the promotion", tables.updates);
     }
 
     fn a_masqueraded_query_gets_its_answer<F>() {
