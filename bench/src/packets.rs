@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::generator::{Flows, Frame, Generator, IngressDrop, ifindex, mac};
+use crate::generator::{Fate, Flows, Frame, Generator, IngressDrop, ifindex, mac};
 use crate::namespace::Namespace;
 use crate::results::{Case, Section};
 use crate::rig::{
@@ -21,6 +21,8 @@ use crate::units::real;
 
 /// Name of the limit: frames dropped at tc ingress of the uplink.
 pub(crate) const TC_DROP: &str = "tc drop";
+/// Name of the floor: frames dropped by XDP, before they are packets of the stack.
+pub(crate) const XDP_DROP: &str = "xdp drop";
 
 /// New flows of a burst, so many that no rig's table is full after all rounds.
 const NEW_FLOWS: u32 = 10_000;
@@ -38,7 +40,7 @@ const CLIENT_PORT: u16 = 4_000;
 struct Shot {
     generator: Rc<Generator>,
     flows: Flows,
-    target: Namespace,
+    target: (Namespace, &'static str),
     arrives: bool,
     _sockets: Vec<UdpSocket>,
     ingress_drop: Option<Namespace>,
@@ -75,7 +77,7 @@ fn measure(
     injection: Injection,
     scale: Option<Scale>,
 ) -> Result<()> {
-    let case = case(injection, scale);
+    let cases = cases(injection, scale);
     let mut shots = Vec::new();
     for standing in standings {
         let Some(field) = &standing.field else { continue };
@@ -86,27 +88,36 @@ fn measure(
             Ok(shot) => shot,
             Err(error) => {
                 let error = format!("{error:#}");
-                session.problem(std::slice::from_ref(&case), standing.rig, &error);
+                session.problem(&cases, standing.rig, &error);
                 continue;
             }
         };
         if standing.rig == BRIDGE && injection == Injection::Published && scale.is_none() {
+            shots.push((XDP_DROP.to_owned(), Shot::dropped_by_xdp(field)?));
             shots.push((TC_DROP.to_owned(), shot.dropped_on_arrival(field)));
         }
         shots.push((standing.rig.to_owned(), shot));
     }
     let (cpu, frames) = (session.cpu, session.effort.frames);
-    session.interleave(vec![case], shots, |shot| Ok(vec![shot.fire(cpu, frames)?]))
+    session.interleave(cases, shots, |shot| {
+        let cost_ns = shot.fire(cpu, frames)?;
+        Ok(vec![cost_ns, cost_ns / 1_000.0])
+    })
 }
 
-fn case(injection: Injection, scale: Option<Scale>) -> Case {
-    let (unit, better) = ("ns/packet", Better::Lower);
+/// The cost of a packet and, at the smallest size, the CPU time of a million.
+fn cases(injection: Injection, scale: Option<Scale>) -> Vec<Case> {
+    let case = |section, group: &str, unit| {
+        Case::new(section, group, injection.name(), unit, Better::Lower)
+    };
     match scale {
-        None => Case::new(Section::Packets, "64-byte UDP frames", injection.name(), unit, better),
+        None => vec![
+            case(Section::Packets, "64-byte UDP frames", "ns/packet"),
+            case(Section::Resources, "CPU time of a million packets", "CPU s"),
+        ],
         Some(scale) => {
             let group = format!("Cost of a packet by {}", scale.of);
-            Case::new(Section::Scaling, &group, injection.name(), unit, better)
-                .at(u64::from(scale.count))
+            vec![case(Section::Scaling, &group, "ns/packet").at(u64::from(scale.count))]
         }
     }
 }
@@ -116,6 +127,7 @@ impl Shot {
         match injection {
             Injection::Published => Self::published(field),
             Injection::PublishedNew => Self::published_new(field),
+            Injection::MasqueradeNew => Self::masquerade_new(field),
             Injection::MasqueradeReply => Self::masquerade_reply(field),
             Injection::SameNetwork => Self::same_network(field),
             Injection::IsolationDrop => Self::isolation(field),
@@ -134,6 +146,16 @@ impl Shot {
         }
     }
 
+    /// The same frames, dropped by the generator itself as by any XDP program of a link.
+    fn dropped_by_xdp(field: &Field) -> Result<Self> {
+        let frame = frame(SocketAddrV4::new(OUTSIDE, CLIENT_PORT), field.published);
+        let macs = [mac(&field.outside, "o0")?, mac(&field.host, UPLINK)?];
+        let uplink = ifindex(&field.host, UPLINK)?;
+        let kind = (Flows::One, Fate::DropByXdp);
+        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), kind)?.into();
+        Ok(Self { arrives: false, ..Self::towards(generator, Flows::One, field.one.link()) })
+    }
+
     fn published(field: &Field) -> Result<Self> {
         let server = field.one.namespace.run(|| bind(SERVER_PORT))?;
         let client = field.outside.run(|| bind(CLIENT_PORT))?;
@@ -145,7 +167,16 @@ impl Shot {
     fn published_new(field: &Field) -> Result<Self> {
         let server = field.one.namespace.run(|| bind(SERVER_PORT))?;
         let frame = frame(SocketAddrV4::new(GENERATED_SOURCE, 0), field.published);
-        Self::at_uplink(field, frame, Flows::Many, vec![server])
+        Self::at_uplink(field, frame, Flows::From, vec![server])
+    }
+
+    /// From a container to ever other places outside, each masqueraded anew.
+    fn masquerade_new(field: &Field) -> Result<Self> {
+        let source = SocketAddrV4::new(field.one.address, CLIENT_PORT);
+        let destination = SocketAddrV4::new(GENERATED_SOURCE, SERVER_PORT);
+        let macs = [mac(&field.one.namespace, "eth0")?, mac(&field.host, &field.gateway)?];
+        let generator = from_one(field, with_macs(frame(source, destination), macs), Flows::Out)?;
+        Ok(Self::towards(generator, Flows::Out, (field.outside.clone(), "o0")))
     }
 
     fn masquerade_reply(field: &Field) -> Result<Self> {
@@ -169,27 +200,18 @@ impl Shot {
         converse(&client, &server, destination.into())?;
         let macs = [mac(&one.namespace, "eth0")?, mac(&two.namespace, "eth0")?];
         let frame = with_macs(frame(source, destination), macs);
-        let generator = from_one(field, frame)?;
-        let target = two.namespace.clone();
-        let sockets = vec![client, server];
-        Ok(Self {
-            generator,
-            flows: Flows::One,
-            target,
-            arrives: true,
-            _sockets: sockets,
-            ingress_drop: None,
-        })
+        let generator = from_one(field, frame, Flows::One)?;
+        let _sockets = vec![client, server];
+        Ok(Self { _sockets, ..Self::towards(generator, Flows::One, two.link()) })
     }
 
     fn isolation(field: &Field) -> Result<Self> {
         let source = SocketAddrV4::new(field.one.address, CLIENT_PORT);
         let destination = SocketAddrV4::new(field.stranger.address, SERVER_PORT);
         let macs = [mac(&field.one.namespace, "eth0")?, mac(&field.host, &field.gateway)?];
-        let generator = from_one(field, with_macs(frame(source, destination), macs))?;
-        let target = field.stranger.namespace.clone();
-        let (flows, arrives) = (Flows::One, false);
-        Ok(Self { generator, flows, target, arrives, _sockets: Vec::new(), ingress_drop: None })
+        let generator = from_one(field, with_macs(frame(source, destination), macs), Flows::One)?;
+        let shot = Self::towards(generator, Flows::One, field.stranger.link());
+        Ok(Self { arrives: false, ..shot })
     }
 
     fn at_uplink(
@@ -200,14 +222,20 @@ impl Shot {
     ) -> Result<Self> {
         let macs = [mac(&field.outside, "o0")?, mac(&field.host, UPLINK)?];
         let uplink = ifindex(&field.host, UPLINK)?;
-        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), flows)?.into();
-        let target = field.one.namespace.clone();
-        Ok(Self { generator, flows, target, arrives: true, _sockets: sockets, ingress_drop: None })
+        let kind = (flows, Fate::Arrive);
+        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), kind)?.into();
+        Ok(Self { _sockets: sockets, ..Self::towards(generator, flows, field.one.link()) })
+    }
+
+    /// Frames that must arrive on a link.
+    fn towards(generator: Rc<Generator>, flows: Flows, target: (Namespace, &'static str)) -> Self {
+        let _sockets = Vec::new();
+        Self { generator, flows, target, arrives: true, _sockets, ingress_drop: None }
     }
 
     /// Nanoseconds a frame.
     fn fire(&self, cpu: usize, frames: u32) -> Result<f64> {
-        let wanted = if self.flows == Flows::Many { NEW_FLOWS } else { frames };
+        let wanted = if self.flows == Flows::One { frames } else { NEW_FLOWS };
         let probe_ns = self.count(cpu, PROBE)?.max(1);
         self.count(cpu, wanted.min(LONGEST_BURST_NS / probe_ns).max(PROBE))
             .map(|ns| real(ns.into()))
@@ -217,9 +245,10 @@ impl Shot {
     fn count(&self, cpu: usize, frames: u32) -> Result<u32> {
         let host = self.ingress_drop.as_ref();
         let _drop = host.map(|host| IngressDrop::new(host, ifindex(host, UPLINK)?)).transpose()?;
-        let before = self.target.received("eth0")?;
+        let (target, link) = &self.target;
+        let before = target.received(link)?;
         let cost_ns = self.generator.send(cpu, frames)?;
-        let arrived = real(self.target.received("eth0")? - before);
+        let arrived = real(target.received(link)? - before);
         let sent = real(u64::from(frames));
         if self.arrives {
             ensure!(arrived >= 0.99 * sent, "only {arrived} of {sent} frames arrived");
@@ -230,17 +259,18 @@ impl Shot {
     }
 }
 
-fn from_one(field: &Field, frame: Frame) -> Result<Rc<Generator>> {
+fn from_one(field: &Field, frame: Frame, flows: Flows) -> Result<Rc<Generator>> {
     let link = ifindex(&field.host, &field.one.host_link)?;
-    Generator::new(&field.host, link, frame, Flows::One).map(Rc::new)
+    Generator::new(&field.host, link, frame, (flows, Fate::Arrive)).map(Rc::new)
 }
 
-fn with_macs(frame: Frame, [source_mac, destination_mac]: [[u8; 6]; 2]) -> Frame {
+/// The frame between two MACs, the source's first.
+pub(crate) fn with_macs(frame: Frame, [source_mac, destination_mac]: [[u8; 6]; 2]) -> Frame {
     Frame { source_mac, destination_mac, ..frame }
 }
 
 /// A socket with little room: what nobody reads is dropped behind the path that is measured.
-fn bind(port: u16) -> Result<UdpSocket> {
+pub(crate) fn bind(port: u16) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(("0.0.0.0", port)).with_context(|| format!("UDP port {port}"))?;
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &4_096)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;

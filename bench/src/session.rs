@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::cpu;
 use crate::interrupt;
 use crate::results::{Case, Program};
+use crate::traffic::Kind;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Effort {
     pub(crate) burst: Duration,
     /// Frames of a burst within one flow.
     pub(crate) frames: u32,
+    /// What is measured on every way.
+    pub(crate) kinds: &'static [Kind],
     /// Sizes of rigs: published ports.
     pub(crate) ports: &'static [u16],
     /// Sizes of rigs: endpoints.
@@ -37,6 +40,7 @@ impl Effort {
         rounds: 5,
         burst: Duration::from_millis(120),
         frames: 20_000,
+        kinds: &[Kind::TcpRr, Kind::TcpCrr, Kind::UdpRr, Kind::Bulk1],
         ports: &[1, 1_000, 10_000],
         endpoints: &[2, 100],
         present: 100,
@@ -49,6 +53,7 @@ impl Effort {
         rounds: 11,
         burst: Duration::from_millis(250),
         frames: 50_000,
+        kinds: &Kind::ALL,
         ports: &[1, 1_000, 10_000],
         endpoints: &[2, 100, 1_000],
         present: 1_000,
