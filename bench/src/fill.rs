@@ -8,7 +8,7 @@ use std::net::{SocketAddrV4, UdpSocket};
 use anyhow::{Result, ensure};
 
 use crate::cpu;
-use crate::generator::{Fate, Flows, Generator, ifindex, mac};
+use crate::generator::{Flows, Generator, ifindex, mac};
 use crate::interrupt;
 use crate::namespace::Namespace;
 use crate::packets::{bind, with_macs};
@@ -83,8 +83,7 @@ impl Crowd {
         let answer = frame(SocketAddrV4::new(field.one.address, SERVER_PORT), anyone);
         let answer = with_macs(answer, macs);
         let link = ifindex(&field.host, &field.one.host_link)?;
-        let generator =
-            |index, frame, flows| Generator::new(&field.host, index, frame, (flows, Fate::Arrive));
+        let generator = |index, frame, flows| Generator::new(&field.host, index, frame, flows);
         Ok(Self {
             asks: generator(uplink, ask, Flows::From)?,
             answers: generator(link, answer, Flows::Back)?,

@@ -8,6 +8,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -73,7 +74,7 @@ impl Flows {
 
 /// Where the generator's frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+enum Fate {
     /// To the link, as if they had arrived on it.
     Arrive,
     /// Nowhere: dropped by XDP, before they are packets of the stack.
@@ -86,7 +87,8 @@ pub(crate) struct Generator {
     namespace: Namespace,
     ifindex: u32,
     _counter: OwnedFd,
-    _receive_queue: OwnedFd,
+    frame: Frame,
+    receive_queue: Arc<OwnedFd>,
 }
 
 impl Generator {
@@ -95,16 +97,37 @@ impl Generator {
         namespace: &Namespace,
         ifindex: u32,
         frame: Frame,
-        (flows, fate): (Flows, Fate),
+        flows: Flows,
     ) -> Result<Self> {
-        let counter = bpf::counter()?;
-        let instructions = program(&frame.bytes(flows), (flows, fate), counter.as_raw_fd());
-        let program = bpf::load(Kind::Xdp, &instructions)?;
         // A veth has receive queues that live frames can name only while a program is attached.
         let passing = bpf::load(Kind::Xdp, &verdict(XDP_PASS))?;
         let receive_queue = namespace.run(|| bpf::attach(Kind::Xdp, &passing, ifindex))?;
-        let namespace = namespace.clone();
-        Ok(Self { program, namespace, ifindex, _counter: counter, _receive_queue: receive_queue })
+        let counter = bpf::counter()?;
+        let kind = (flows, Fate::Arrive);
+        let instructions = program(&frame.bytes(flows), kind, counter.as_raw_fd());
+        Ok(Self {
+            program: bpf::load(Kind::Xdp, &instructions)?,
+            namespace: namespace.clone(),
+            ifindex,
+            _counter: counter,
+            frame,
+            receive_queue: Arc::new(receive_queue),
+        })
+    }
+
+    /// The same frames of one flow on the same link, dropped as any XDP program there would.
+    pub(crate) fn dropping(&self) -> Result<Self> {
+        let counter = bpf::counter()?;
+        let kind = (Flows::One, Fate::DropByXdp);
+        let instructions = program(&self.frame.bytes(Flows::One), kind, counter.as_raw_fd());
+        Ok(Self {
+            program: bpf::load(Kind::Xdp, &instructions)?,
+            namespace: self.namespace.clone(),
+            ifindex: self.ifindex,
+            _counter: counter,
+            frame: self.frame,
+            receive_queue: Arc::clone(&self.receive_queue),
+        })
     }
 
     /// Sends frames in one burst on a CPU and says how many nanoseconds each took.

@@ -113,10 +113,11 @@ impl Arguments {
         self.part.is_empty() && self.rig.is_empty()
     }
 
-    /// Whether a rig is measured: those named, else all, but the older iptables only in full runs.
+    /// Whether a rig is measured: those named, else all, but the older iptables and the single
+    /// veth only in full runs.
     fn wants(&self, rig: &str) -> bool {
         match self.rig.as_slice() {
-            [] => !self.quick || rig != rig::LEGACY,
+            [] => !self.quick || ![rig::LEGACY, rig::VETH].contains(&rig),
             named => named.iter().any(|name| name == rig),
         }
     }

@@ -114,7 +114,8 @@ fn read(directory: &Path, charges: &mut BTreeMap<String, Charge>) -> Result<()> 
             read(&path, charges)?;
         } else if let Ok(map) = MapData::from_pin(&path) {
             let info = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
-            let charge = charge(&fs::read_to_string(info)?).context("no charge of a map")?;
+            // Links open as maps do, but have no entries.
+            let Some(charge) = charge(&fs::read_to_string(info)?) else { continue };
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             charges.insert(name, charge);
         }

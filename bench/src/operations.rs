@@ -214,10 +214,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_flow_costs_four_map_operations_at_most_and_less_than_a_new_one() {
+    fn a_known_flow_costs_four_map_operations_at_most_and_no_more_than_a_new_one() {
         for count in [published, masquerade, same_network] {
             let [new, known] = count().expect("a way through the tables");
-            assert!(known <= 4 && known < new, "{known} known, {new} new");
+            assert!(known <= 4 && known <= new, "{known} known, {new} new");
         }
     }
 }

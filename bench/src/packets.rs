@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::generator::{Fate, Flows, Frame, Generator, IngressDrop, ifindex, mac};
+use crate::generator::{Flows, Frame, Generator, IngressDrop, ifindex, mac};
 use crate::namespace::Namespace;
 use crate::results::{Case, Section};
 use crate::rig::{
@@ -24,8 +24,9 @@ pub(crate) const TC_DROP: &str = "tc drop";
 /// Name of the floor: frames dropped by XDP, before they are packets of the stack.
 pub(crate) const XDP_DROP: &str = "xdp drop";
 
-/// New flows of a burst, so many that no rig's table is full after all rounds.
-const NEW_FLOWS: u32 = 10_000;
+/// New flows of all rounds, so many that no rig's table is full after two kinds of them: netd's of
+/// unanswered flows has 65 536 entries, and a flow takes two.
+const NEW_FLOWS: u32 = 15_000;
 
 /// A burst ends before the kernel takes real-time threads off the CPU.
 const LONGEST_BURST_NS: u32 = 400_000_000;
@@ -93,14 +94,15 @@ fn measure(
             }
         };
         if standing.rig == BRIDGE && injection == Injection::Published && scale.is_none() {
-            shots.push((XDP_DROP.to_owned(), Shot::dropped_by_xdp(field)?));
+            shots.push((XDP_DROP.to_owned(), shot.dropped_by_xdp()?));
             shots.push((TC_DROP.to_owned(), shot.dropped_on_arrival(field)));
         }
         shots.push((standing.rig.to_owned(), shot));
     }
     let (cpu, frames) = (session.cpu, session.effort.frames);
+    let new_flows = (NEW_FLOWS / session.effort.rounds).saturating_sub(PROBE);
     session.interleave(cases, shots, |shot| {
-        let cost_ns = shot.fire(cpu, frames)?;
+        let cost_ns = shot.fire(cpu, (frames, new_flows))?;
         Ok(vec![cost_ns, cost_ns / 1_000.0])
     })
 }
@@ -146,14 +148,10 @@ impl Shot {
         }
     }
 
-    /// The same frames, dropped by the generator itself as by any XDP program of a link.
-    fn dropped_by_xdp(field: &Field) -> Result<Self> {
-        let frame = frame(SocketAddrV4::new(OUTSIDE, CLIENT_PORT), field.published);
-        let macs = [mac(&field.outside, "o0")?, mac(&field.host, UPLINK)?];
-        let uplink = ifindex(&field.host, UPLINK)?;
-        let kind = (Flows::One, Fate::DropByXdp);
-        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), kind)?.into();
-        Ok(Self { arrives: false, ..Self::towards(generator, Flows::One, field.one.link()) })
+    /// The same frames, dropped by XDP on the uplink.
+    fn dropped_by_xdp(&self) -> Result<Self> {
+        let generator = self.generator.dropping()?.into();
+        Ok(Self { arrives: false, ..Self::towards(generator, self.flows, self.target.clone()) })
     }
 
     fn published(field: &Field) -> Result<Self> {
@@ -222,8 +220,7 @@ impl Shot {
     ) -> Result<Self> {
         let macs = [mac(&field.outside, "o0")?, mac(&field.host, UPLINK)?];
         let uplink = ifindex(&field.host, UPLINK)?;
-        let kind = (flows, Fate::Arrive);
-        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), kind)?.into();
+        let generator = Generator::new(&field.host, uplink, with_macs(frame, macs), flows)?.into();
         Ok(Self { _sockets: sockets, ..Self::towards(generator, flows, field.one.link()) })
     }
 
@@ -234,8 +231,8 @@ impl Shot {
     }
 
     /// Nanoseconds a frame.
-    fn fire(&self, cpu: usize, frames: u32) -> Result<f64> {
-        let wanted = if self.flows == Flows::One { frames } else { NEW_FLOWS };
+    fn fire(&self, cpu: usize, (frames, new_flows): (u32, u32)) -> Result<f64> {
+        let wanted = if self.flows == Flows::One { frames } else { new_flows };
         let probe_ns = self.count(cpu, PROBE)?.max(1);
         self.count(cpu, wanted.min(LONGEST_BURST_NS / probe_ns).max(PROBE))
             .map(|ns| real(ns.into()))
@@ -261,7 +258,7 @@ impl Shot {
 
 fn from_one(field: &Field, frame: Frame, flows: Flows) -> Result<Rc<Generator>> {
     let link = ifindex(&field.host, &field.one.host_link)?;
-    Generator::new(&field.host, link, frame, (flows, Fate::Arrive)).map(Rc::new)
+    Generator::new(&field.host, link, frame, flows).map(Rc::new)
 }
 
 /// The frame between two MACs, the source's first.

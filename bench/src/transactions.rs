@@ -20,7 +20,8 @@ pub(crate) fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
             )?;
         }
     }
-    for path in Path::ALL {
+    for path in session.effort.ways_v6 {
+        let path = *path;
         for kind in [Kind::TcpRr, Kind::TcpCrr] {
             measure(session, standings, ((path, Family::V6), kind), cases(path, Family::V6, kind))?;
         }

@@ -91,7 +91,7 @@ fn brief(ratio: &Ratio) -> String {
 pub(super) fn between_markers(text: &str, table: &str) -> Option<String> {
     let begin = text.find(BEGIN)? + BEGIN.len();
     let end = begin + text.get(begin..)?.find(END)?;
-    Some(format!("{}\n{table}{}", text.get(..begin)?, text.get(end..)?))
+    Some(format!("{}\n\n{table}\n{}", text.get(..begin)?, text.get(end..)?))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn only_what_is_between_the_markers_changes() {
         let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let expected = format!("before\n{BEGIN}\n| new |\n{END}\nafter\n");
+        let expected = format!("before\n{BEGIN}\n\n| new |\n\n{END}\nafter\n");
         assert_eq!(between_markers(&text, "| new |\n"), Some(expected));
         assert_eq!(between_markers("no markers", "| new |\n"), None);
     }

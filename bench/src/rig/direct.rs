@@ -71,9 +71,14 @@ impl Rig for Veth {
     }
 }
 
-/// Lets a client's namespace open many short connections.
+/// Lets a client's namespace open many short connections, none of them from the servers' port: what
+/// waits for its time there would keep a later server from listening.
 pub(super) fn prepare(client: &Namespace) -> Result<()> {
-    client.sysctl(&[("ipv4/ip_local_port_range", "1024 65535"), ("ipv4/tcp_tw_reuse", "1")])
+    client.sysctl(&[
+        ("ipv4/ip_local_port_range", "1024 65535"),
+        ("ipv4/ip_local_reserved_ports", &SERVER_PORT.to_string()),
+        ("ipv4/tcp_tw_reuse", "1"),
+    ])
 }
 
 fn standing(
