@@ -32,10 +32,12 @@ const GATEWAY_ADDRESS: Ipv4 = container(1);
 
 /// Operations by way, of a flow's first packet and of a later one.
 pub(crate) fn all(session: &mut Session) -> Result<()> {
-    let ways: [(&str, fn() -> Result<[u32; 2]>); 3] =
-        [("published", published), ("masquerade", masquerade), ("same network", same_network)];
-    for (way, count) in ways {
-        let counts = count()?;
+    let ways = [
+        ("published", published()?),
+        ("masquerade", masquerade()?),
+        ("same network", same_network()?),
+    ];
+    for (way, counts) in ways {
         for (packet, count) in ["new flow", "known flow"].into_iter().zip(counts) {
             let mut case = Case::new(
                 Section::Resources,

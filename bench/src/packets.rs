@@ -199,8 +199,10 @@ impl Shot {
         let macs = [mac(&one.namespace, "eth0")?, mac(&two.namespace, "eth0")?];
         let frame = with_macs(frame(source, destination), macs);
         let generator = from_one(field, frame, Flows::One)?;
-        let _sockets = vec![client, server];
-        Ok(Self { _sockets, ..Self::towards(generator, Flows::One, two.link()) })
+        Ok(Self {
+            _sockets: vec![client, server],
+            ..Self::towards(generator, Flows::One, two.link())
+        })
     }
 
     fn isolation(field: &Field) -> Result<Self> {
@@ -226,8 +228,7 @@ impl Shot {
 
     /// Frames that must arrive on a link.
     fn towards(generator: Rc<Generator>, flows: Flows, target: (Namespace, &'static str)) -> Self {
-        let _sockets = Vec::new();
-        Self { generator, flows, target, arrives: true, _sockets, ingress_drop: None }
+        Self { generator, flows, target, arrives: true, _sockets: Vec::new(), ingress_drop: None }
     }
 
     /// Nanoseconds a frame.

@@ -5,7 +5,8 @@
 //!                                 host 172.31.0.1 --- stranger .2              (network 2)
 //! ```
 //!
-//! IPv6 is beside it: outside fd99::1, host fd99::2 and fd30::1, endpoints of network 1 from fd30::2 on.
+//! IPv6 is beside it: outside `fd99::1`, host `fd99::2` and `fd30::1`, endpoints of network 1 from
+//! `fd30::2` on.
 //!
 //! Law: a rig is one implementation of `Rig`; what stands falls when it is dropped.
 

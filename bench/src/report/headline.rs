@@ -43,13 +43,11 @@ pub(super) fn table(results: &Results) -> String {
 
 /// The same as a table of the web page.
 pub(super) fn html(results: &Results) -> String {
-    let head: String = HEAD.iter().map(|cell| format!("<th>{cell}")).collect();
-    let row = |cells: &[String; 6]| {
-        let cells: String = cells.iter().map(|cell| format!("<td>{cell}")).collect();
-        format!("<tr>{cells}")
-    };
-    let rows: String = rows(results).iter().map(row).collect();
-    format!("<table><tr>{head}{rows}</table>")
+    let mut table = format!("<table><tr><th>{}", HEAD.join("<th>"));
+    for cells in rows(results) {
+        table = table + "<tr><td>" + &cells.join("<td>");
+    }
+    table + "</table>"
 }
 
 /// What is measured, ours, and the ratios to the others.
