@@ -13,7 +13,7 @@ use crate::units::{date, short};
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em;\
 color:#222}table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.15em .8em;\
 border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}\
-.refused{color:#a33}small{color:#777}h4{margin-bottom:.3em}table.facts td{text-align:left}h2{margin-top:2em;border-bottom:2px solid #0b7a75}";
+.refused{color:#a33}small{color:#777}h4{margin-bottom:.3em}table.facts td,table.facts th{text-align:left}h2{margin-top:2em;border-bottom:2px solid #0b7a75}";
 
 const METHOD: &str = "Client, server and all packet work share one CPU at real-time priority, in \
 short bursts with rests between. Every round runs each rig once and begins with another. A ratio is \
