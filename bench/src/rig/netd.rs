@@ -32,6 +32,10 @@ const NETWORK_ONE: &str = "one";
 /// Name of network 2.
 const NETWORK_TWO: &str = "two";
 
+/// Ports that masquerade may use. The default pool is smaller than the connections that a rig makes
+/// to one server within the time that a closed one is remembered; the kernel's has 64 512.
+const MASQUERADE_PORTS: &str = "1024-29999";
+
 /// No request takes longer.
 const LONGEST_REQUEST: Duration = Duration::from_mins(1);
 
@@ -317,7 +321,7 @@ fn configuration(directory: &FilePath, cgroup: &FilePath) -> String {
     format!(
         "state-dir = \"{directory}/state\"\nrun-dir = \"{directory}/run\"\n\
          netns-dir = \"{directory}/netns\"\nbpffs-dir = \"{directory}/bpf\"\n\
-         cgroup = \"{}\"\nmetrics-addr = \"off\"\n",
+         cgroup = \"{}\"\nmetrics-addr = \"off\"\nsnat-ports = \"{MASQUERADE_PORTS}\"\n",
         cgroup.display()
     )
 }
