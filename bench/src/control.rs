@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::interrupt;
+use crate::memory;
 use crate::results::{Case, Section};
 use crate::rig::{Daemon, NETD, Netd, Site};
 use crate::session::Session;
@@ -17,35 +18,53 @@ const RANGES: [u16; 4] = [1, 1_000, 10_000, 50_000];
 /// First port of published ranges.
 const FIRST_PORT: u16 = 10_000;
 
+/// Ports that the memory of one is computed from.
+const MANY_PORTS: u16 = 10_000;
+
+/// Times that a daemon is asked for its metrics while its memory is watched.
+const SCRAPES: u32 = 20;
+
 const NETWORK: &str = "bench";
 
 /// All operations. Memory is looked at on the way.
 pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
     let site = Site::build()?;
     let daemon = netd.daemon(&site.host)?;
-    memory(session, &daemon, "idle")?;
+    memory::resident(session, &daemon, "idle")?;
+    memory::maps(session, &daemon)?;
     networks(session, &daemon)?;
-    daemon.create_network(NETWORK, None)?;
+    daemon.create_network(NETWORK, &[])?;
+    port_memory(session, &daemon)?;
     ranges(session, &daemon)?;
-    daemon.create_sandbox("first", NETWORK, None, Vec::new())?;
+    drop(daemon);
+    crowded(session, netd)?;
+    starts(session, netd)
+}
+
+/// Endpoints in a daemon that has done nothing else, so that its memory is theirs.
+fn crowded(session: &mut Session, netd: &Netd) -> Result<()> {
+    let site = Site::build()?;
+    let daemon = netd.daemon(&site.host)?;
+    daemon.create_network(NETWORK, &[])?;
+    daemon.create_sandbox("first", NETWORK, (None, None), Vec::new())?;
     endpoints(session, &daemon, 1)?;
     let present = session.effort.present;
+    let before = real(daemon.memory_bytes("VmRSS:")?);
     populate(&daemon, present, |_| Vec::new())?;
+    let after = memory::resident(session, &daemon, &format!("with {present} endpoints"))?;
+    memory::each(session, "endpoint", (before, after), present);
     endpoints(session, &daemon, u64::from(present))?;
-    memory(session, &daemon, &format!("with {present} endpoints"))?;
-    for _ in 0..20 {
-        daemon.text("/metrics")?;
-    }
-    memory(session, &daemon, &format!("with {present} endpoints, after 20 scrapes"))?;
-    drop(daemon);
-    starts(session, netd)
+    let when = format!("peak with {present} endpoints under scrape");
+    memory::peak(session, &daemon, &when, || {
+        (0..SCRAPES).try_for_each(|_| daemon.text("/metrics").map(|_| ()))
+    })
 }
 
 /// Start with containers of five ports: with the kernel's side still there, and after a reboot.
 fn starts(session: &mut Session, netd: &Netd) -> Result<()> {
     let site = Site::build()?;
     let mut daemon = netd.daemon(&site.host)?;
-    daemon.create_network(NETWORK, None)?;
+    daemon.create_network(NETWORK, &[])?;
     let found = session.effort.found;
     populate(&daemon, found, |number| {
         let first = u32::from(FIRST_PORT) + number * 5;
@@ -67,7 +86,7 @@ fn starts(session: &mut Session, netd: &Netd) -> Result<()> {
 fn networks(session: &mut Session, daemon: &Daemon) -> Result<()> {
     repeat(session, operation("network create"), |number| {
         let name = format!("net{number}");
-        let elapsed = clock(|| daemon.create_network(&name, None))?;
+        let elapsed = clock(|| daemon.create_network(&name, &[]))?;
         daemon.delete(&format!("/v1/networks/{name}"))?;
         Ok(elapsed)
     })
@@ -77,7 +96,7 @@ fn endpoints(session: &mut Session, daemon: &Daemon, present: u64) -> Result<()>
     let case = operation("endpoint create and join").at(present);
     repeat(session, case, |number| {
         let name = format!("sandbox{number}");
-        let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, None, Vec::new()))?;
+        let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, (None, None), Vec::new()))?;
         daemon.delete(&format!("/v1/sandboxes/{name}"))?;
         Ok(elapsed)
     })
@@ -91,7 +110,7 @@ fn ranges(session: &mut Session, daemon: &Daemon) -> Result<()> {
         repeat(session, case, |number| {
             let name = format!("ports{number}");
             let publish = vec![format!("{range}:{range}")];
-            let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, None, publish))?;
+            let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, (None, None), publish))?;
             daemon.delete(&format!("/v1/sandboxes/{name}"))?;
             Ok(elapsed)
         })?;
@@ -102,17 +121,25 @@ fn ranges(session: &mut Session, daemon: &Daemon) -> Result<()> {
 fn populate(daemon: &Daemon, count: u32, publish: impl Fn(u32) -> Vec<String>) -> Result<()> {
     for number in 0..count {
         interrupt::check()?;
-        daemon.create_sandbox(&format!("one-of-many-{number}"), NETWORK, None, publish(number))?;
+        daemon.create_sandbox(
+            &format!("one-of-many-{number}"),
+            NETWORK,
+            (None, None),
+            publish(number),
+        )?;
     }
     Ok(())
 }
 
-fn memory(session: &mut Session, daemon: &Daemon, when: &str) -> Result<()> {
-    let mut case = Case::new(Section::Resources, "Daemon RSS", when, "MiB", Better::Lower);
-    let size = real(daemon.resident_bytes()?) / 1_048_576.0;
-    case.rigs.insert(NETD.to_owned(), [(0, size)].into());
-    session.finish(vec![case]);
-    Ok(())
+/// What ports add to the daemon, seen on many.
+fn port_memory(session: &mut Session, daemon: &Daemon) -> Result<()> {
+    let before = real(daemon.memory_bytes("VmRSS:")?);
+    let range = format!("{FIRST_PORT}-{}", FIRST_PORT + MANY_PORTS - 1);
+    let publish = vec![format!("{range}:{range}")];
+    daemon.create_sandbox("ports", NETWORK, (None, None), publish)?;
+    let after = memory::resident(session, daemon, &format!("with {MANY_PORTS} ports"))?;
+    memory::each(session, "published port", (before, after), MANY_PORTS.into());
+    daemon.delete("/v1/sandboxes/ports")
 }
 
 fn single(session: &mut Session, title: &str, start: Instant) {

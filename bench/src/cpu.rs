@@ -11,7 +11,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Rest after a burst, which lets ordinary threads of the CPU run.
-pub(crate) const REST: Duration = Duration::from_millis(50);
+pub(crate) const REST: Duration = Duration::from_millis(30);
 
 const PRIORITY: libc::c_int = 10;
 

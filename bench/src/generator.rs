@@ -2,12 +2,13 @@
 //! on live frames.
 //!
 //! Law: every frame is written anew by the program, as the kernel recycles pages and a recycled one
-//! still holds what translation made of it. Flows vary by source port and the low half of the source
-//! address, each balanced by its complement in the identification and the payload, so that both
-//! checksums are right for every flow and none is computed.
+//! still holds what translation made of it. Flows vary by one port and the low half of one address, each
+//! balanced by its complement in the identification and the payload, so that both checksums are right
+//! for every flow and none is computed.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -21,7 +22,9 @@ pub(crate) const FRAME_LEN: usize = 64;
 
 const IDENTIFICATION: i16 = 18;
 const SOURCE_LOW: i16 = 28;
+const DESTINATION_LOW: i16 = 32;
 const SOURCE_PORT: i16 = 34;
+const DESTINATION_PORT: i16 = 36;
 const PAYLOAD: i16 = 42;
 
 /// Ports of varied flows: this many from the first one up.
@@ -50,7 +53,32 @@ pub(crate) enum Flows {
     /// The frame as it is.
     One,
     /// Each from another port and address of the source's /16.
-    Many,
+    From,
+    /// Each from another port to another address of the destination's /16.
+    Out,
+    /// Each to another port and address of the destination's /16: the answers to `From`.
+    Back,
+}
+
+impl Flows {
+    /// Where the varied port and the varied half of an address lie in the frame.
+    const fn places(self) -> Option<(i16, i16)> {
+        match self {
+            Self::One => None,
+            Self::From => Some((SOURCE_PORT, SOURCE_LOW)),
+            Self::Out => Some((SOURCE_PORT, DESTINATION_LOW)),
+            Self::Back => Some((DESTINATION_PORT, DESTINATION_LOW)),
+        }
+    }
+}
+
+/// Where the generator's frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// To the link, as if they had arrived on it.
+    Arrive,
+    /// Nowhere: dropped by XDP, before they are packets of the stack.
+    DropByXdp,
 }
 
 /// The generator on a link.
@@ -59,7 +87,8 @@ pub(crate) struct Generator {
     namespace: Namespace,
     ifindex: u32,
     _counter: OwnedFd,
-    _receive_queue: OwnedFd,
+    frame: Frame,
+    receive_queue: Arc<OwnedFd>,
 }
 
 impl Generator {
@@ -70,14 +99,35 @@ impl Generator {
         frame: Frame,
         flows: Flows,
     ) -> Result<Self> {
-        let counter = bpf::counter()?;
-        let instructions = program(&frame.bytes(flows), flows, counter.as_raw_fd());
-        let program = bpf::load(Kind::Xdp, &instructions)?;
         // A veth has receive queues that live frames can name only while a program is attached.
         let passing = bpf::load(Kind::Xdp, &verdict(XDP_PASS))?;
         let receive_queue = namespace.run(|| bpf::attach(Kind::Xdp, &passing, ifindex))?;
-        let namespace = namespace.clone();
-        Ok(Self { program, namespace, ifindex, _counter: counter, _receive_queue: receive_queue })
+        let counter = bpf::counter()?;
+        let kind = (flows, Fate::Arrive);
+        let instructions = program(&frame.bytes(flows), kind, counter.as_raw_fd());
+        Ok(Self {
+            program: bpf::load(Kind::Xdp, &instructions)?,
+            namespace: namespace.clone(),
+            ifindex,
+            _counter: counter,
+            frame,
+            receive_queue: Arc::new(receive_queue),
+        })
+    }
+
+    /// The same frames of one flow on the same link, dropped as any XDP program there would.
+    pub(crate) fn dropping(&self) -> Result<Self> {
+        let counter = bpf::counter()?;
+        let kind = (Flows::One, Fate::DropByXdp);
+        let instructions = program(&self.frame.bytes(Flows::One), kind, counter.as_raw_fd());
+        Ok(Self {
+            program: bpf::load(Kind::Xdp, &instructions)?,
+            namespace: self.namespace.clone(),
+            ifindex: self.ifindex,
+            _counter: counter,
+            frame: self.frame,
+            receive_queue: Arc::clone(&self.receive_queue),
+        })
     }
 
     /// Sends frames in one burst on a CPU and says how many nanoseconds each took.
@@ -132,48 +182,54 @@ impl Frame {
         frame[..6].copy_from_slice(&self.destination_mac);
         frame[6..12].copy_from_slice(&self.source_mac);
         frame[12..14].copy_from_slice(&[0x08, 0]);
-        let source = self.first_source(flows);
+        let first = self.first(flows);
         let (header, rest) = frame[14..].split_at_mut(20);
-        header.copy_from_slice(&self.ip_header(*source.ip(), flows));
-        rest.copy_from_slice(&self.datagram(source, flows));
+        header.copy_from_slice(&first.ip_header(flows));
+        rest.copy_from_slice(&first.datagram(flows));
         frame
     }
 
-    fn first_source(&self, flows: Flows) -> SocketAddrV4 {
+    /// The frame with zeroes where flows vary.
+    fn first(&self, flows: Flows) -> Self {
+        let low = |end: SocketAddrV4| {
+            let [a, b, ..] = end.ip().octets();
+            SocketAddrV4::new(Ipv4Addr::new(a, b, 0, 0), end.port())
+        };
+        let any_port = |end: SocketAddrV4| SocketAddrV4::new(*end.ip(), 0);
+        let (source, destination) = (self.source, self.destination);
         match flows {
-            Flows::One => self.source,
-            Flows::Many => {
-                let [a, b, ..] = self.source.ip().octets();
-                SocketAddrV4::new(Ipv4Addr::new(a, b, 0, 0), 0)
-            }
+            Flows::One => *self,
+            Flows::From => Self { source: any_port(low(source)), ..*self },
+            Flows::Out => Self { source: any_port(source), destination: low(destination), ..*self },
+            Flows::Back => Self { destination: any_port(low(destination)), ..*self },
         }
     }
 
-    fn ip_header(&self, source: Ipv4Addr, flows: Flows) -> [u8; 20] {
+    fn ip_header(&self, flows: Flows) -> [u8; 20] {
         let mut header = [0; 20];
         header[0] = 0x45;
         header[3] = 50;
-        if flows == Flows::Many {
+        if flows != Flows::One {
             header[4..6].copy_from_slice(&[0xff, 0xff]);
         }
         header[8] = 64;
         header[9] = 17;
-        header[12..16].copy_from_slice(&source.octets());
+        header[12..16].copy_from_slice(&self.source.ip().octets());
         header[16..20].copy_from_slice(&self.destination.ip().octets());
         let checksum = checksum(&[&header]);
         header[10..12].copy_from_slice(&checksum);
         header
     }
 
-    fn datagram(&self, source: SocketAddrV4, flows: Flows) -> [u8; 30] {
+    fn datagram(&self, flows: Flows) -> [u8; 30] {
         let mut datagram = [0; 30];
-        datagram[..2].copy_from_slice(&source.port().to_be_bytes());
+        datagram[..2].copy_from_slice(&self.source.port().to_be_bytes());
         datagram[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
         datagram[5] = 30;
-        if flows == Flows::Many {
+        if flows != Flows::One {
             datagram[8..12].fill(0xff);
         }
-        let pseudo = [source.ip().octets(), self.destination.ip().octets(), [0, 17, 0, 30]];
+        let pseudo = [self.source.ip().octets(), self.destination.ip().octets(), [0, 17, 0, 30]];
         let checksum = checksum(&[pseudo.as_flattened(), &datagram]);
         datagram[6..8].copy_from_slice(&checksum);
         datagram
@@ -191,6 +247,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 }
 
 const XDP_ABORTED: i32 = 0;
+const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const TC_ACT_SHOT: i32 = 2;
 
@@ -215,7 +272,11 @@ fn verdict(code: i32) -> [Instruction; 2] {
     [Instruction::new(MOVE_IMMEDIATE, (0, 0), 0, code), Instruction::new(EXIT, (0, 0), 0, 0)]
 }
 
-fn program(frame: &[u8; FRAME_LEN], flows: Flows, counter: i32) -> Vec<Instruction> {
+fn program(
+    frame: &[u8; FRAME_LEN],
+    (flows, fate): (Flows, Fate),
+    counter: i32,
+) -> Vec<Instruction> {
     let mut program = vec![
         Instruction::new(LOAD_WORD, (2, 1), 0, 0),
         Instruction::new(LOAD_WORD, (3, 1), 4, 0),
@@ -228,15 +289,18 @@ fn program(frame: &[u8; FRAME_LEN], flows: Flows, counter: i32) -> Vec<Instructi
         let word = i32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         program.push(Instruction::new(STORE_WORD_IMMEDIATE, (2, 0), offset, word));
     }
-    if flows == Flows::Many {
-        program.extend(next_flow(counter));
+    if let Some(places) = flows.places() {
+        program.extend(next_flow(places, counter));
     }
-    program.extend(verdict(XDP_PASS));
+    program.extend(verdict(match fate {
+        Fate::Arrive => XDP_PASS,
+        Fate::DropByXdp => XDP_DROP,
+    }));
     program
 }
 
 /// Takes the next number and writes it into the frame: low bits as the port, the rest as the address.
-fn next_flow(counter: i32) -> Vec<Instruction> {
+fn next_flow((port, address_low): (i16, i16), counter: i32) -> Vec<Instruction> {
     let take = [
         Instruction::new(LOAD_IMMEDIATE, (1, MAP_VALUE), 0, counter),
         Instruction::new(0, (0, 0), 0, 0),
@@ -254,9 +318,9 @@ fn next_flow(counter: i32) -> Vec<Instruction> {
         Instruction::new(MOVE, (5, 4), 0, 0),
     ];
     let mut steps = take.to_vec();
-    steps.extend(write_balanced(SOURCE_PORT, &[PAYLOAD]));
+    steps.extend(write_balanced(port, &[PAYLOAD]));
     steps.extend(address);
-    steps.extend(write_balanced(SOURCE_LOW, &[IDENTIFICATION, PAYLOAD + 2]));
+    steps.extend(write_balanced(address_low, &[IDENTIFICATION, PAYLOAD + 2]));
     steps
 }
 
@@ -294,14 +358,17 @@ mod tests {
 
     #[test]
     fn every_varied_flow_has_right_checksums_without_computing_them() {
-        for (port, low) in [(0_u16, 0_u16), (1024, 7), (0xffff, 0xfffe)] {
-            let mut frame = FRAME.bytes(Flows::Many);
-            frame[34..36].copy_from_slice(&port.to_be_bytes());
-            frame[42..44].copy_from_slice(&(!port).to_be_bytes());
-            frame[28..30].copy_from_slice(&low.to_be_bytes());
-            frame[18..20].copy_from_slice(&(!low).to_be_bytes());
-            frame[44..46].copy_from_slice(&(!low).to_be_bytes());
-            assert!(is_valid(&frame), "port {port}, address {low}");
+        let varied = [(Flows::From, 34, 28), (Flows::Out, 34, 32), (Flows::Back, 36, 32)];
+        for (flows, at, address) in varied {
+            for (port, low) in [(0_u16, 0_u16), (1024, 7), (0xffff, 0xfffe)] {
+                let mut frame = FRAME.bytes(flows);
+                frame[at..at + 2].copy_from_slice(&port.to_be_bytes());
+                frame[42..44].copy_from_slice(&(!port).to_be_bytes());
+                frame[address..address + 2].copy_from_slice(&low.to_be_bytes());
+                frame[18..20].copy_from_slice(&(!low).to_be_bytes());
+                frame[44..46].copy_from_slice(&(!low).to_be_bytes());
+                assert!(is_valid(&frame), "{flows:?}, port {port}, address {low}");
+            }
         }
     }
 
@@ -309,7 +376,9 @@ mod tests {
     fn only_a_program_for_many_flows_takes_numbers_from_the_counter() {
         const COUNTER: i32 = 3;
         let taking = Instruction::new(LOAD_IMMEDIATE, (1, MAP_VALUE), 0, COUNTER);
-        let takes = |flows| program(&FRAME.bytes(flows), flows, COUNTER).contains(&taking);
-        assert!(takes(Flows::Many) && !takes(Flows::One));
+        let takes =
+            |flows| program(&FRAME.bytes(flows), (flows, Fate::Arrive), COUNTER).contains(&taking);
+        assert!(takes(Flows::From) && takes(Flows::Out) && takes(Flows::Back));
+        assert!(!takes(Flows::One));
     }
 }

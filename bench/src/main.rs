@@ -9,9 +9,13 @@ mod control;
 mod corner;
 mod cpu;
 mod environment;
+mod fill;
 mod generator;
 mod interrupt;
+mod iperf;
+mod memory;
 mod namespace;
+mod operations;
 mod packets;
 mod programs;
 mod report;
@@ -106,10 +110,11 @@ impl Arguments {
         self.part.is_empty() && self.rig.is_empty()
     }
 
-    /// Whether a rig is measured: those named, else all, but the older iptables only in full runs.
+    /// Whether a rig is measured: those named, else all, but the older iptables and the single
+    /// veth only in full runs.
     fn wants(&self, rig: &str) -> bool {
         match self.rig.as_slice() {
-            [] => !self.quick || rig != rig::LEGACY,
+            [] => !self.quick || ![rig::LEGACY, rig::VETH].contains(&rig),
             named => named.iter().any(|name| name == rig),
         }
     }
@@ -138,6 +143,15 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     Ok(Results { environment, rigs, cases, programs, problems })
 }
 
+/// Which rigs take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Those {
+    /// All.
+    All,
+    /// Those whose cost may depend on what is published or tracked.
+    ThatPublish,
+}
+
 /// What is measured on what.
 struct Bench {
     rigs: Vec<Box<dyn Rig>>,
@@ -155,11 +169,13 @@ impl Bench {
                 Ok(programs) => session.programs = programs,
                 Err(error) => session.problem(&[], "programs", &format!("{error:#}")),
             }
+            operations::all(session)?;
         }
         self.smallest(session)?;
         if self.has(Part::Scaling) {
             self.by_ports(session)?;
             self.by_endpoints(session)?;
+            self.filling(session)?;
         }
         if self.has(Part::Control) {
             compiler::all(session)?;
@@ -176,12 +192,13 @@ impl Bench {
         if !self.has(Part::Packets) && !self.has(Part::Traffic) {
             return Ok(());
         }
-        let standings = self.build(session, Plan::SMALL)?;
+        let standings = self.build(session, Plan::SMALL, Those::All)?;
         if self.has(Part::Packets) {
             packets::all(session, &standings, None)?;
         }
         if self.has(Part::Traffic) {
             transactions::all(session, &standings)?;
+            iperf::all(session, &standings)?;
         }
         Ok(())
     }
@@ -189,21 +206,26 @@ impl Bench {
     fn by_ports(&self, session: &mut Session) -> Result<()> {
         for ports in session.effort.ports {
             let plan = Plan { ports: *ports, filler: Transport::Tcp, ..Plan::SMALL };
-            let standings = self.build(session, plan)?;
+            let standings = self.build(session, plan, Those::ThatPublish)?;
             transactions::scaling(session, &standings, *ports)?;
             drop(standings);
             let plan = Plan { filler: Transport::Udp, ..plan };
-            let standings = self.build(session, plan)?;
+            let standings = self.build(session, plan, Those::ThatPublish)?;
             let scale = Scale { of: "published ports", count: *ports };
             packets::all(session, &standings, Some(scale))?;
         }
         Ok(())
     }
 
+    fn filling(&self, session: &mut Session) -> Result<()> {
+        let standings = self.build(session, Plan::SMALL, Those::ThatPublish)?;
+        fill::all(session, &standings)
+    }
+
     fn by_endpoints(&self, session: &mut Session) -> Result<()> {
         for endpoints in session.effort.endpoints {
             let plan = Plan { endpoints: *endpoints, ..Plan::SMALL };
-            let standings = self.build(session, plan)?;
+            let standings = self.build(session, plan, Those::ThatPublish)?;
             let scale = Scale { of: "endpoints", count: *endpoints };
             packets::all(session, &standings, Some(scale))?;
         }
@@ -211,9 +233,12 @@ impl Bench {
     }
 
     /// Builds every rig; one that can't be built is a problem of the report.
-    fn build(&self, session: &mut Session, plan: Plan) -> Result<Vec<Standing>> {
+    fn build(&self, session: &mut Session, plan: Plan, those: Those) -> Result<Vec<Standing>> {
         let mut standings = Vec::new();
         for rig in &self.rigs {
+            if those == Those::ThatPublish && !rig.publishes() {
+                continue;
+            }
             interrupt::check()?;
             match rig.build(plan) {
                 Ok(standing) => standings.push(standing),

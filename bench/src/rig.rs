@@ -5,6 +5,9 @@
 //!                                 host 172.31.0.1 --- stranger .2              (network 2)
 //! ```
 //!
+//! IPv6 is beside it: outside `fd99::1`, host `fd99::2` and `fd30::1`, endpoints of network 1 from
+//! `fd30::2` on.
+//!
 //! Law: a rig is one implementation of `Rig`; what stands falls when it is dropped.
 
 mod bridged;
@@ -15,7 +18,7 @@ mod nftables;
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -33,6 +36,8 @@ pub(crate) const NETD: &str = "netd";
 pub(crate) const LOOPBACK: &str = "loopback";
 /// The name of the bridge without netfilter.
 pub(crate) const BRIDGE: &str = "bridge";
+/// The name of the limit over one veth.
+pub(crate) const VETH: &str = "veth";
 /// The name of the rig with iptables.
 pub(crate) const IPTABLES: &str = "iptables";
 /// The name of the rig with the older iptables, which full runs have too.
@@ -44,6 +49,12 @@ pub(crate) const NFTABLES: &str = "nftables";
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The address of the host on its uplink.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+/// The IPv6 address of the machine outside.
+pub(crate) const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
+/// The IPv6 address of the host on its uplink.
+pub(crate) const HOST_V6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2);
+/// IPv6 gateway of network 1.
+pub(crate) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd30, 0, 0, 0, 0, 0, 0, 1);
 /// Gateway of network 1.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// Gateway of network 2.
@@ -96,6 +107,16 @@ pub(crate) enum Path {
     HostToPublished,
 }
 
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// What the generator plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +125,8 @@ pub(crate) enum Injection {
     Published,
     /// A new flow to a published port with every packet.
     PublishedNew,
+    /// A new masqueraded flow with every packet.
+    MasqueradeNew,
     /// Replies to a masqueraded flow.
     MasqueradeReply,
     /// A known flow within a network.
@@ -118,6 +141,10 @@ pub(crate) trait Rig {
     fn name(&self) -> &'static str;
     /// What it is, a sentence.
     fn says(&self) -> &'static str;
+    /// Whether it has published ports.
+    fn publishes(&self) -> bool {
+        true
+    }
     /// Builds it.
     fn build(&self, plan: Plan) -> Result<Standing>;
 }
@@ -127,7 +154,7 @@ pub(crate) struct Standing {
     /// The rig's name.
     pub(crate) rig: &'static str,
     /// The ways through it; some rigs lack some.
-    pub(crate) routes: BTreeMap<Path, Route>,
+    pub(crate) routes: BTreeMap<(Path, Family), Route>,
     /// Where frames can be injected; none where there is no such place.
     pub(crate) field: Option<Field>,
     /// What else must be held until the end.
@@ -151,6 +178,8 @@ pub(crate) struct Field {
     pub(crate) gateway: String,
     /// Where the published port answers: the host's address, or the endpoint's without translation.
     pub(crate) published: SocketAddrV4,
+    /// The same for IPv6, on the same port.
+    pub(crate) published_v6: Ipv6Addr,
     /// Whether traffic between the networks is dropped.
     pub(crate) isolates: bool,
 }
@@ -162,22 +191,32 @@ pub(crate) struct Endpoint {
     pub(crate) namespace: Namespace,
     /// Its address; its link is `eth0`.
     pub(crate) address: Ipv4Addr,
+    /// Its IPv6 address, where its network has any.
+    pub(crate) address_v6: Option<Ipv6Addr>,
     /// Name of the host's end of its veth.
     pub(crate) host_link: String,
 }
 
 /// All rigs, ours first.
 pub(crate) fn all(netd: Netd) -> Vec<Box<dyn Rig>> {
-    let iptables = |name, restore| Box::new(iptables::Iptables { name, restore });
+    let iptables =
+        |name, restore, restore_v6| Box::new(iptables::Iptables { name, restore, restore_v6 });
     vec![
         Box::new(netd),
-        iptables(IPTABLES, "iptables-restore"),
-        iptables(LEGACY, "iptables-legacy-restore"),
+        iptables(IPTABLES, "iptables-restore", "ip6tables-restore"),
+        iptables(LEGACY, "iptables-legacy-restore", "ip6tables-legacy-restore"),
         Box::new(nftables::Nftables),
         Box::new(bridged::Bridge),
         Box::new(direct::Veth),
         Box::new(direct::Loopback),
     ]
+}
+
+impl Endpoint {
+    /// Where its packets arrive.
+    pub(crate) fn link(&self) -> (Namespace, &'static str) {
+        (self.namespace.clone(), "eth0")
+    }
 }
 
 impl Path {
@@ -200,11 +239,25 @@ impl Path {
     }
 }
 
+impl Family {
+    /// Both of them.
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Of two addresses the one of this family.
+    pub(crate) const fn of(self, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(v4),
+            Self::V6 => IpAddr::V6(v6),
+        }
+    }
+}
+
 impl Injection {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Published,
         Self::PublishedNew,
+        Self::MasqueradeNew,
         Self::MasqueradeReply,
         Self::SameNetwork,
         Self::IsolationDrop,
@@ -215,6 +268,7 @@ impl Injection {
         match self {
             Self::Published => "published, known flow",
             Self::PublishedNew => "published, new flows",
+            Self::MasqueradeNew => "masquerade, new flows",
             Self::MasqueradeReply => "masquerade reply",
             Self::SameNetwork => "same network",
             Self::IsolationDrop => "drop by isolation",
@@ -246,6 +300,11 @@ impl Transport {
 pub(crate) fn endpoint_address(number: u16) -> Ipv4Addr {
     let [high, low] = (number + 1).to_be_bytes();
     Ipv4Addr::new(172, 30, high, low)
+}
+
+/// The IPv6 address of the endpoint with a number, from 1.
+pub(crate) fn endpoint_address_v6(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd30, 0, 0, 0, 0, 0, 0, number + 1)
 }
 
 /// The frame from one place to another, with MACs still to be filled in.

@@ -9,7 +9,7 @@ mod datagram;
 mod stream;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ pub(crate) struct Route {
     /// Where the server runs.
     pub(crate) server: Namespace,
     /// What the client connects to.
-    pub(crate) connect: SocketAddrV4,
+    pub(crate) connect: SocketAddr,
     /// The server's port.
     pub(crate) listen: u16,
     /// A threaded cgroup that the client's thread must be in.
@@ -111,8 +111,16 @@ pub(crate) fn burst(kind: Kind, route: &Route, cpu: usize, length: Duration) -> 
 }
 
 impl Route {
-    fn listen_address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.listen)
+    fn listen_address(&self) -> SocketAddr {
+        self.any(self.listen)
+    }
+
+    /// Any address of the family, with a port.
+    fn any(&self, port: u16) -> SocketAddr {
+        match self.connect {
+            SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        }
     }
 
     /// Moves the calling thread to where the client runs.

@@ -3,29 +3,40 @@
 use anyhow::{Context, Result};
 
 use crate::results::{Case, Section};
-use crate::rig::{Path, Standing};
+use crate::rig::{Family, Path, Standing};
 use crate::session::Session;
 use crate::statistics::Better;
 use crate::traffic::{Kind, Route, burst};
 
-/// All kinds on all ways.
+/// All kinds on all ways over IPv4, and requests over IPv6.
 pub(crate) fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
     for path in Path::ALL {
-        for kind in Kind::ALL {
-            let cases = cases(path, kind);
-            measure(session, standings, path, kind, cases)?;
+        for kind in session.effort.kinds {
+            measure(
+                session,
+                standings,
+                ((path, Family::V4), *kind),
+                cases(path, Family::V4, *kind),
+            )?;
+        }
+    }
+    for path in session.effort.ways_v6 {
+        let path = *path;
+        for kind in [Kind::TcpRr, Kind::TcpCrr] {
+            measure(session, standings, ((path, Family::V6), kind), cases(path, Family::V6, kind))?;
         }
     }
     Ok(())
 }
 
-/// Short connections to a published port, against the number of ports.
+/// Short connections to a published port, against the number of ports, where ports are published.
 pub(crate) fn scaling(session: &mut Session, standings: &[Standing], ports: u16) -> Result<()> {
     for path in [Path::OutsideToPublished, Path::HostToPublished] {
         let group = "TCP_CRR by published ports";
         let kind = Kind::TcpCrr;
         let case = Case::new(Section::Scaling, group, path.name(), kind.unit(), Better::Higher);
-        measure(session, standings, path, kind, vec![case.at(u64::from(ports))])?;
+        let way = ((path, Family::V4), kind);
+        measure(session, standings, way, vec![case.at(u64::from(ports))])?;
     }
     Ok(())
 }
@@ -33,13 +44,12 @@ pub(crate) fn scaling(session: &mut Session, standings: &[Standing], ports: u16)
 fn measure(
     session: &mut Session,
     standings: &[Standing],
-    path: Path,
-    kind: Kind,
+    (way, kind): ((Path, Family), Kind),
     cases: Vec<Case>,
 ) -> Result<()> {
     let subjects: Vec<(String, Route)> = standings
         .iter()
-        .filter_map(|standing| Some((standing.rig.to_owned(), standing.routes.get(&path)?.clone())))
+        .filter_map(|standing| Some((standing.rig.to_owned(), standing.routes.get(&way)?.clone())))
         .collect();
     let (cpu, length) = (session.cpu, session.effort.burst);
     session
@@ -49,13 +59,16 @@ fn measure(
                 burst.latency.map_or(Vec::new(), |latency| vec![latency.p50, latency.p99]);
             Ok([vec![burst.rate], resources(kind, burst.rate), latency].concat())
         })
-        .with_context(|| format!("{}, {}", kind.name(), path.name()))
+        .with_context(|| format!("{}, {}", kind.name(), way.0.name()))
 }
 
-fn cases(path: Path, kind: Kind) -> Vec<Case> {
-    let case = |section, title: &str, unit: &str, better| {
-        Case::new(section, path.name(), title, unit, better)
+fn cases(path: Path, family: Family, kind: Kind) -> Vec<Case> {
+    let group = match family {
+        Family::V4 => path.name().to_owned(),
+        Family::V6 => format!("{}, IPv6", path.name()),
     };
+    let case =
+        |section, title: &str, unit: &str, better| Case::new(section, &group, title, unit, better);
     let rate = case(Section::Traffic, kind.name(), kind.unit(), Better::Higher);
     match kind {
         Kind::TcpRr | Kind::TcpCrr | Kind::UdpRr => {

@@ -42,6 +42,32 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
+/// The day of a Unix time, in UTC.
+pub(crate) fn date(unix_s: u64) -> String {
+    let mut days = unix_s / 86_400;
+    let mut year = 1970;
+    while days >= days_in(year, 1..=12) {
+        days -= days_in(year, 1..=12);
+        year += 1;
+    }
+    let mut month = 1;
+    while days >= days_in(year, month..=month) {
+        days -= days_in(year, month..=month);
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", days + 1)
+}
+
+fn days_in(year: u64, months: std::ops::RangeInclusive<u64>) -> u64 {
+    let leaps = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = |month| match month {
+        2 => 28 + u64::from(leaps),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    months.map(days).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +77,12 @@ mod tests {
         let shown: Vec<String> =
             [157_812.0, 1_340.4, 43.26, 0.5, 0.0].iter().map(|value| short(*value)).collect();
         assert_eq!(shown, ["157.8k", "1340", "43.3", "0.50", "0.00"]);
+    }
+
+    #[test]
+    fn dates_know_leap_years() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!(date(1_767_225_599), "2025-12-31");
     }
 }

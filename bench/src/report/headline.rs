@@ -1,64 +1,95 @@
 //! The table that the README shows.
 
-use std::fmt::Write as _;
-
-use super::ratio_text;
 use crate::results::{Case, Results, Section};
 use crate::rig::{BRIDGE, IPTABLES, LOOPBACK, NETD, NFTABLES};
+use crate::statistics::Ratio;
 use crate::units::short;
 
 const BEGIN: &str = "<!-- benchmarks: begin -->";
 const END: &str = "<!-- benchmarks: end -->";
 
-/// Cases of the headline: section, group, title.
-const ROWS: [(Section, &str, &str); 10] = [
-    (Section::Packets, "64-byte UDP frames", "published, known flow"),
-    (Section::Packets, "64-byte UDP frames", "published, new flows"),
-    (Section::Traffic, "outside to published", "TCP_RR"),
-    (Section::Traffic, "outside to published", "TCP_CRR"),
-    (Section::Scaling, "TCP_CRR by published ports", "outside to published"),
-    (Section::Traffic, "container to container", "TCP_RR"),
-    (Section::Traffic, "container to outside", "TCP_RR"),
-    (Section::Traffic, "container to outside", "TCP_CRR"),
-    (Section::Traffic, "host to published", "TCP_CRR"),
-    (Section::Traffic, "outside to published", "bulk TCP, 1 flow"),
+/// Rows of the headline: what is said, section, group, title.
+const ROWS: [(&str, Section, &str, &str); 14] = [
+    ("Packet to a published port, known flow", Section::Packets, FRAMES, "published, known flow"),
+    ("Packet to a published port, new flow", Section::Packets, FRAMES, "published, new flows"),
+    ("Packet masqueraded, new flow", Section::Packets, FRAMES, "masquerade, new flows"),
+    ("Packet within a network", Section::Packets, FRAMES, "same network"),
+    ("TCP_RR, outside to published", Section::Traffic, PUBLISHED, "TCP_RR"),
+    ("TCP_RR, outside to published, IPv6", Section::Traffic, PUBLISHED_V6, "TCP_RR"),
+    ("TCP_RR, container to container", Section::Traffic, "container to container", "TCP_RR"),
+    ("TCP_RR, container to outside", Section::Traffic, "container to outside", "TCP_RR"),
+    ("TCP_CRR, outside to published", Section::Scaling, "TCP_CRR by published ports", PUBLISHED),
+    ("TCP_CRR, outside to published, IPv6", Section::Traffic, PUBLISHED_V6, "TCP_CRR"),
+    ("TCP_CRR, container to container", Section::Traffic, "container to container", "TCP_CRR"),
+    ("TCP_CRR, container to outside", Section::Traffic, "container to outside", "TCP_CRR"),
+    ("TCP_CRR, host to published", Section::Traffic, "host to published", "TCP_CRR"),
+    ("Bulk TCP, outside to published", Section::Traffic, PUBLISHED, "bulk TCP, 1 flow"),
 ];
+
+const FRAMES: &str = "64-byte UDP frames";
+const PUBLISHED: &str = "outside to published";
+const PUBLISHED_V6: &str = "outside to published, IPv6";
 
 const AGAINST: [&str; 4] = [IPTABLES, NFTABLES, BRIDGE, LOOPBACK];
 
+const HEAD: [&str; 6] = ["", "netd", "iptables", "nftables", "plain bridge", "loopback"];
+
 /// The table in Markdown.
 pub(super) fn table(results: &Results) -> String {
-    let mut table = "| | netd | against iptables | against nftables | against plain bridge | \
-                     against loopback |\n|---|---|---|---|---|---|\n"
-        .to_owned();
-    for (section, group, title) in ROWS {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head = line(&HEAD.map(str::to_owned)) + "|---|---|---|---|---|---|\n";
+    head + &rows(results).iter().map(|cells| line(cells)).collect::<String>()
+}
+
+/// The same as a table of the web page.
+pub(super) fn html(results: &Results) -> String {
+    let mut table = format!("<table><tr><th>{}", HEAD.join("<th>"));
+    for cells in rows(results) {
+        table = table + "<tr><td>" + &cells.join("<td>");
+    }
+    table + "</table>"
+}
+
+/// What is measured, ours, and the ratios to the others.
+fn rows(results: &Results) -> Vec<[String; 6]> {
+    let mut rows = Vec::new();
+    for (label, section, group, title) in ROWS {
         let cases = results
             .cases
             .iter()
             .filter(|case| case.section == section && case.group == group && case.title == title);
-        for case in cases {
-            row(&mut table, case);
-        }
+        rows.extend(cases.map(|case| row(label, case)));
     }
-    table
+    rows
 }
 
-fn row(table: &mut String, case: &Case) {
-    let scale = case.scale.map(|scale| format!(" at {scale}")).unwrap_or_default();
-    let ours = case.figure(NETD).map_or_else(|| "-".to_owned(), |f| short(f.median));
-    write!(table, "| {}: {}{scale} | {ours} {} |", case.group, case.title, case.unit).ok();
-    for rig in AGAINST {
-        let ratio = case.ratio(rig).map_or_else(|| "-".to_owned(), |ratio| ratio_text(&ratio));
-        write!(table, " {ratio} |").ok();
+fn row(label: &str, case: &Case) -> [String; 6] {
+    let label = match case.scale {
+        None => label.to_owned(),
+        Some(1) => format!("{label}, 1 port"),
+        Some(ports) => format!("{label}, {ports} ports"),
+    };
+    let ours = case
+        .figure(NETD)
+        .map_or_else(|| "-".to_owned(), |figure| format!("{} {}", short(figure.median), case.unit));
+    let [iptables, nftables, bridge, loopback] =
+        AGAINST.map(|rig| case.ratio(rig).map_or_else(|| "-".to_owned(), |ratio| brief(&ratio)));
+    [label, ours, iptables, nftables, bridge, loopback]
+}
+
+/// A ratio in a table that has no room for its quartiles.
+fn brief(ratio: &Ratio) -> String {
+    match ratio {
+        Ratio::Shown { median, .. } => format!("{median:.2}x"),
+        Ratio::Refused { .. } => "refused".to_owned(),
     }
-    table.push('\n');
 }
 
 /// The text with what is between its markers replaced; none without markers.
 pub(super) fn between_markers(text: &str, table: &str) -> Option<String> {
     let begin = text.find(BEGIN)? + BEGIN.len();
     let end = begin + text.get(begin..)?.find(END)?;
-    Some(format!("{}\n{table}{}", text.get(..begin)?, text.get(end..)?))
+    Some(format!("{}\n\n{table}\n{}", text.get(..begin)?, text.get(end..)?))
 }
 
 #[cfg(test)]
@@ -68,7 +99,7 @@ mod tests {
     #[test]
     fn only_what_is_between_the_markers_changes() {
         let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let expected = format!("before\n{BEGIN}\n| new |\n{END}\nafter\n");
+        let expected = format!("before\n{BEGIN}\n\n| new |\n\n{END}\nafter\n");
         assert_eq!(between_markers(&text, "| new |\n"), Some(expected));
         assert_eq!(between_markers("no markers", "| new |\n"), None);
     }

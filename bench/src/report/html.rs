@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::ratio_text;
 use super::svg::{Bar, Line, bars, escape, lines};
+use super::{headline, ratio_text};
 use crate::results::{Case, Program, Results, Section};
 use crate::rig::NETD;
-use crate::units::short;
+use crate::statistics::Ratio;
+use crate::units::{date, short};
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em;\
 color:#222}table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.15em .8em;\
 border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}\
-.refused{color:#a33}h2{margin-top:2em;border-bottom:2px solid #0b7a75}";
+.refused{color:#a33}small{color:#777}h4{margin-bottom:.3em}table.facts td,table.facts th{text-align:left}h2{margin-top:2em;border-bottom:2px solid #0b7a75}";
 
 const METHOD: &str = "Client, server and all packet work share one CPU at real-time priority, in \
 short bursts with rests between. Every round runs each rig once and begins with another. A ratio is \
@@ -25,6 +26,9 @@ pub(super) fn page(results: &Results) -> String {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>netd benchmarks</title>\
          <style>{STYLE}</style><h1>netd benchmarks</h1><p>{METHOD}</p>"
     );
+    page.push_str("<h2>In short</h2>");
+    page.push_str(&headline::html(results));
+    page.push_str("<h2>What is compared</h2>");
     rigs(&mut page, results);
     environment(&mut page, results);
     problems(&mut page, results);
@@ -47,7 +51,7 @@ pub(super) fn page(results: &Results) -> String {
 }
 
 fn rigs(page: &mut String, results: &Results) {
-    page.push_str("<table><tr><th>rig<th>what it is");
+    page.push_str("<table class=\"facts\"><tr><th>rig<th>what it is");
     for (rig, says) in &results.rigs {
         write!(page, "<tr><td>{}<td>{}", escape(rig), escape(says)).ok();
     }
@@ -55,8 +59,8 @@ fn rigs(page: &mut String, results: &Results) {
 }
 
 fn environment(page: &mut String, results: &Results) {
-    page.push_str("<h2>Environment</h2><table>");
-    write!(page, "<tr><td>taken at (Unix time)<td>{}", results.environment.taken_at).ok();
+    page.push_str("<h2>Environment</h2><table class=\"facts\">");
+    write!(page, "<tr><td>taken on<td>{}", date(results.environment.taken_at)).ok();
     for (name, value) in &results.environment.facts {
         write!(page, "<tr><td>{}<td>{}", escape(name), escape(value)).ok();
     }
@@ -83,23 +87,49 @@ fn groups(page: &mut String, cases: &[&Case]) {
         write!(page, "<h3>{}</h3>", escape(&case.group)).ok();
         let members: Vec<&Case> =
             cases.iter().copied().filter(|other| other.group == case.group).collect();
-        plots_over_size(page, &members);
-        for member in members {
+        over_size(page, &members);
+        for member in members.into_iter().filter(|case| case.scale.is_none()) {
             table(page, member);
         }
     }
 }
 
-fn plots_over_size(page: &mut String, cases: &[&Case]) {
+/// What was measured at several sizes: a plot and a table each.
+fn over_size(page: &mut String, cases: &[&Case]) {
     let titles: BTreeSet<&String> =
         cases.iter().filter(|case| case.scale.is_some()).map(|case| &case.title).collect();
     for title in titles {
         let scaled: Vec<&Case> =
             cases.iter().copied().filter(|case| &case.title == title).collect();
-        let rigs: BTreeSet<&String> = scaled.iter().flat_map(|case| case.rigs.keys()).collect();
-        let plot: Vec<Line> = rigs.into_iter().map(|rig| line(rig, &scaled)).collect();
-        write!(page, "<h4>{}</h4>{}", escape(title), lines(&plot)).ok();
+        let rigs: BTreeSet<&str> =
+            scaled.iter().flat_map(|case| case.rigs.keys()).map(String::as_str).collect();
+        let mut rigs: Vec<&str> = rigs.into_iter().collect();
+        rigs.sort_by_key(|rig| *rig != NETD);
+        let plot: Vec<Line> = rigs.iter().map(|rig| line(rig, &scaled)).collect();
+        let unit = scaled.first().map_or("", |case| case.unit.as_str());
+        write!(page, "<h4>{}, {}</h4>{}", escape(title), escape(unit), lines(&plot)).ok();
+        by_size(page, &rigs, &scaled);
     }
+}
+
+/// Medians by rig and size, with netd's ratio below where there is one.
+fn by_size(page: &mut String, rigs: &[&str], cases: &[&Case]) {
+    page.push_str("<table><tr><th>at");
+    for case in cases {
+        write!(page, "<th>{}", case.scale.unwrap_or_default()).ok();
+    }
+    for rig in rigs {
+        write!(page, "<tr><td>{}", escape(rig)).ok();
+        for case in cases {
+            page.push_str("<td>");
+            let Some(figure) = case.figure(rig) else { continue };
+            page.push_str(&short(figure.median));
+            if let Some(Ratio::Shown { median, .. }) = case.ratio(rig) {
+                write!(page, "<br><small>netd {median:.2}x</small>").ok();
+            }
+        }
+    }
+    page.push_str("</table>");
 }
 
 fn line(rig: &str, cases: &[&Case]) -> Line {
@@ -108,9 +138,8 @@ fn line(rig: &str, cases: &[&Case]) -> Line {
 }
 
 fn table(page: &mut String, case: &Case) {
-    let scale = case.scale.map(|scale| format!(", at {scale}")).unwrap_or_default();
-    write!(page, "<h4>{}{scale}, {}</h4>", escape(&case.title), escape(&case.unit)).ok();
-    if case.scale.is_none() {
+    write!(page, "<h4>{}, {}</h4>", escape(&case.title), escape(&case.unit)).ok();
+    if case.rigs.len() > 1 {
         page.push_str(&bars(&bars_of(case)));
     }
     page.push_str("<table><tr><th>rig<th>median<th>best<th>spread<th>rounds<th>netd against it");

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::packets::{TC_DROP, XDP_DROP};
+use crate::rig::{BRIDGE, IPTABLES, LEGACY, LOOPBACK, NETD, NFTABLES, VETH};
 use crate::units::{real, real_len, short};
 
 const WIDTH: f64 = 560.0;
@@ -10,8 +12,30 @@ const VALUE_WIDTH: f64 = 70.0;
 const BAR_HEIGHT: f64 = 18.0;
 const PLOT_HEIGHT: f64 = 240.0;
 
-const COLOURS: [&str; 7] =
-    ["#0b7a75", "#c8553d", "#d9a441", "#5b6c8f", "#8e8e8e", "#b8b8b8", "#7b4b94"];
+/// Room of a size below its points.
+const TICK_WIDTH: f64 = 48.0;
+
+/// Colour of lines to read values by.
+const GRID: &str = "#e4e4e4";
+
+/// Least distance between the labels of two lines.
+const LABEL_HEIGHT: f64 = 13.0;
+
+/// Of rigs that the list below does not name.
+const OTHER_COLOUR: &str = "#7b4b94";
+
+/// A rig has one colour wherever it is shown.
+const COLOURS: [(&str, &str); 9] = [
+    (NETD, "#0b7a75"),
+    (IPTABLES, "#c8553d"),
+    (LEGACY, "#8a3324"),
+    (NFTABLES, "#d9a441"),
+    (BRIDGE, "#5b6c8f"),
+    (VETH, "#8e9aaf"),
+    (LOOPBACK, "#b0b0b0"),
+    (TC_DROP, "#b0b0b0"),
+    (XDP_DROP, "#cfcfcf"),
+];
 
 /// A bar with its quartiles.
 pub(super) struct Bar {
@@ -44,7 +68,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
         let at = |value: f64| LABEL_WIDTH + room * value / largest;
         let (label, value) = (escape(&bar.label), short(bar.value));
         text(&mut svg, (LABEL_WIDTH - 6.0, middle + 4.0), "end", &label);
-        let (width, colour) = (at(bar.value) - LABEL_WIDTH, colour(row));
+        let (width, colour) = (at(bar.value) - LABEL_WIDTH, colour(&bar.label));
         let height = BAR_HEIGHT - 5.0;
         write!(svg, r#"<rect x="{LABEL_WIDTH}" y="{:.1}" width="{width:.1}" height="{height}" fill="{colour}"/>"#, top + 2.0).ok();
         let (low, high) = (at(bar.low), at(bar.high));
@@ -60,22 +84,61 @@ pub(super) fn lines(lines: &[Line]) -> String {
     let sizes: Vec<f64> = points().map(|(size, _)| real(*size).max(1.0).log10()).collect();
     let values: Vec<f64> = points().map(|(_, value)| value.max(1e-9).log10()).collect();
     let across = Axis::over(&sizes, LABEL_WIDTH, WIDTH - VALUE_WIDTH - 60.0);
-    let up = Axis::over(&values, PLOT_HEIGHT - 24.0, 10.0);
+    let up = Axis::over(&values, PLOT_HEIGHT - 30.0, 12.0);
     let mut svg = open(PLOT_HEIGHT);
-    for (row, line) in lines.iter().enumerate() {
-        draw(&mut svg, line, colour(row), (&across, &up));
+    for value in gridlines(10_f64.powf(up.least), 10_f64.powf(up.most)) {
+        let y = up.place(value.log10());
+        segment(&mut svg, (LABEL_WIDTH - 4.0, y), (across.to, y), GRID);
+        text(&mut svg, (LABEL_WIDTH - 10.0, y + 4.0), "end", &short(value));
     }
-    let mut ticks: Vec<u64> = points().map(|(size, _)| *size).collect();
+    for line in lines {
+        draw(&mut svg, line, (&across, &up));
+    }
+    labels(&mut svg, lines, (&across, &up));
+    sizes_below(&mut svg, lines, &across);
+    svg + "</svg>"
+}
+
+/// The sizes below their points, as many as have room.
+fn sizes_below(svg: &mut String, lines: &[Line], across: &Axis) {
+    let mut ticks: Vec<u64> =
+        lines.iter().flat_map(|line| line.points.iter()).map(|(size, _)| *size).collect();
     ticks.sort_unstable();
     ticks.dedup();
-    for tick in ticks {
+    let mut taken = f64::INFINITY;
+    for tick in ticks.into_iter().rev() {
         let x = across.place(real(tick).max(1.0).log10());
-        text(&mut svg, (x, PLOT_HEIGHT - 6.0), "middle", &tick.to_string());
+        if taken - x > TICK_WIDTH {
+            text(svg, (x, PLOT_HEIGHT - 8.0), "middle", &tick.to_string());
+            taken = x;
+        }
     }
-    for end in [up.least, up.most] {
-        text(&mut svg, (LABEL_WIDTH - 10.0, up.place(end) + 4.0), "end", &short(10_f64.powf(end)));
+}
+
+/// The round values (1, 2 and 5 times a power of ten) within a range, or else its ends.
+fn gridlines(least: f64, most: f64) -> Vec<f64> {
+    let round = (-9..=9).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
+    let inside: Vec<f64> =
+        round.filter(|value| (least * 0.999..=most * 1.001).contains(value)).collect();
+    if inside.len() < 2 { vec![least, most] } else { inside }
+}
+
+/// Each line's name and last value at its end, pushed apart where they would overlap.
+fn labels(svg: &mut String, lines: &[Line], (across, up): (&Axis, &Axis)) {
+    let mut places: Vec<(f64, &Line, f64)> = lines
+        .iter()
+        .filter_map(|line| line.points.last().map(|(_, value)| (line, *value)))
+        .map(|(line, value)| (up.place(value.max(1e-9).log10()), line, value))
+        .collect();
+    places.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut least = f64::NEG_INFINITY;
+    for (y, line, value) in places {
+        let y = y.max(least + LABEL_HEIGHT);
+        least = y;
+        let label = format!("{} {}", escape(&line.label), short(value));
+        let (x, colour) = (across.to + 8.0, colour(&line.label));
+        write!(svg, r#"<text x="{x:.1}" y="{:.1}" fill="{colour}">{label}</text>"#, y + 4.0).ok();
     }
-    svg + "</svg>"
 }
 
 /// Text that markup can hold.
@@ -104,7 +167,8 @@ impl Axis {
     }
 }
 
-fn draw(svg: &mut String, line: &Line, colour: &str, (across, up): (&Axis, &Axis)) {
+fn draw(svg: &mut String, line: &Line, (across, up): (&Axis, &Axis)) {
+    let colour = colour(&line.label);
     let mut before: Option<(f64, f64)> = None;
     for (size, value) in &line.points {
         let point = (across.place(real(*size).max(1.0).log10()), up.place(value.max(1e-9).log10()));
@@ -115,8 +179,6 @@ fn draw(svg: &mut String, line: &Line, colour: &str, (across, up): (&Axis, &Axis
         }
         before = Some(point);
     }
-    let (Some((x, y)), Some((_, value))) = (before, line.points.last()) else { return };
-    text(svg, (x + 8.0, y + 4.0), "start", &format!("{} {}", escape(&line.label), short(*value)));
 }
 
 fn open(height: f64) -> String {
@@ -138,8 +200,8 @@ fn segment(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str) {
     .ok();
 }
 
-fn colour(row: usize) -> &'static str {
-    COLOURS[row % COLOURS.len()]
+fn colour(rig: &str) -> &'static str {
+    COLOURS.iter().find(|(name, _)| *name == rig).map_or(OTHER_COLOUR, |(_, colour)| colour)
 }
 
 #[cfg(test)]
@@ -153,6 +215,24 @@ mod tests {
         let svg = bars(&[bar("a<b", 10.0), bar("c", 5.0)]);
         assert!(svg.contains("a&lt;b") && svg.contains(r#"width="400.0""#), "{svg}");
         assert!(svg.contains(r#"width="200.0""#), "{svg}");
+    }
+
+    #[test]
+    fn gridlines_are_round_values_within_the_plot() {
+        assert_eq!(gridlines(90.0, 600.0), [100.0, 200.0, 500.0]);
+        assert_eq!(gridlines(310.0, 320.0), [310.0, 320.0]);
+    }
+
+    #[test]
+    fn labels_of_equal_lines_do_not_overlap() {
+        let line = |label: &str| Line { label: label.to_owned(), points: vec![(1, 5.0), (9, 5.0)] };
+        let svg = lines(&[line("netd"), line("iptables")]);
+        let places = |rig: &str| {
+            let text = svg.split("<text").find(|text| text.contains(rig)).unwrap_or_default();
+            text.split("y=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok())
+        };
+        let (one, other) = (places(">netd "), places(">iptables "));
+        assert!((one.unwrap_or_default() - other.unwrap_or_default()).abs() >= LABEL_HEIGHT);
     }
 
     #[test]

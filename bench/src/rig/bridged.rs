@@ -2,14 +2,15 @@
 //! reached by routes.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use anyhow::Result;
 
 use super::direct::prepare;
 use super::{
-    BRIDGE, Endpoint, Field, GATEWAY, HOST, HOST_PORT, OUTSIDE, Path, Plan, Rig, SERVER_PORT,
-    STRANGE_GATEWAY, STRANGER, Standing, UPLINK, endpoint_address,
+    BRIDGE, Endpoint, Family, Field, GATEWAY, GATEWAY_V6, HOST, HOST_PORT, HOST_V6, OUTSIDE,
+    OUTSIDE_V6, Path, Plan, Rig, SERVER_PORT, STRANGE_GATEWAY, STRANGER, Standing, UPLINK,
+    endpoint_address, endpoint_address_v6,
 };
 use crate::namespace::Namespace;
 use crate::traffic::Route;
@@ -31,9 +32,15 @@ impl Rig for Bridge {
         "plain Linux bridge, netfilter off, no translation: outside routes to the containers"
     }
 
+    fn publishes(&self) -> bool {
+        false
+    }
+
     fn build(&self, plan: Plan) -> Result<Standing> {
         let mut topology = Topology::build(plan, Filtering::Off)?;
         topology.outside.ip(&format!("route add 172.16.0.0/12 via {HOST}"))?;
+        topology.outside.ip(&format!("route add fd30::/64 via {HOST_V6}"))?;
+        topology.field.published_v6 = endpoint_address_v6(1);
         topology.field.published = SocketAddrV4::new(endpoint_address(1), SERVER_PORT);
         topology.field.isolates = false;
         Ok(topology.standing(self.name()))
@@ -66,11 +73,17 @@ impl Topology {
     pub(super) fn build(plan: Plan, filtering: Filtering) -> Result<Self> {
         let Site { outside, host } = Site::build()?;
         let filter = if filtering == Filtering::On { "1" } else { "0" };
-        host.sysctl(&[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", filter)])?;
+        host.sysctl(&[
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("bridge/bridge-nf-call-iptables", filter),
+            ("bridge/bridge-nf-call-ip6tables", filter),
+        ])?;
         bridge(&host, BRIDGE_ONE, GATEWAY)?;
+        host.ip(&format!("addr add {GATEWAY_V6}/64 dev {BRIDGE_ONE} nodad"))?;
         bridge(&host, BRIDGE_TWO, STRANGE_GATEWAY)?;
-        let one = endpoint(&host, BRIDGE_ONE, "h1", endpoint_address(1), GATEWAY)?;
-        let two = endpoint(&host, BRIDGE_ONE, "h2", endpoint_address(2), GATEWAY)?;
+        let one = member(&host, 1)?;
+        let two = member(&host, 2)?;
         let stranger = endpoint(&host, BRIDGE_TWO, "s1", STRANGER, STRANGE_GATEWAY)?;
         let others = others(&host, plan)?;
         let field = Field {
@@ -81,6 +94,7 @@ impl Topology {
             stranger,
             gateway: BRIDGE_ONE.to_owned(),
             published: SocketAddrV4::new(HOST, HOST_PORT),
+            published_v6: HOST_V6,
             isolates: true,
         };
         Ok(Self { outside, host, field, _others: others })
@@ -111,17 +125,26 @@ impl Site {
         host.ip_batch(&[
             format!("link add {UPLINK} type veth peer name o0 netns {}", peer.display()),
             format!("addr add {HOST}/24 dev {UPLINK}"),
+            format!("addr add {HOST_V6}/64 dev {UPLINK} nodad"),
             format!("link set {UPLINK} up"),
         ])?;
-        outside
-            .ip_batch(&[format!("addr add {OUTSIDE}/24 dev o0"), "link set o0 up".to_owned()])?;
+        outside.ip_batch(&[
+            format!("addr add {OUTSIDE}/24 dev o0"),
+            format!("addr add {OUTSIDE_V6}/64 dev o0 nodad"),
+            "link set o0 up".to_owned(),
+        ])?;
         host.ip(&format!("route add default via {OUTSIDE}"))?;
+        host.ip(&format!("route add default via {OUTSIDE_V6}"))?;
         Ok(Self { outside, host })
     }
 }
 
 /// The four ways, given the places.
-pub(super) fn routes(field: &Field) -> BTreeMap<Path, Route> {
+pub(super) fn routes(field: &Field) -> BTreeMap<(Path, Family), Route> {
+    Family::ALL.into_iter().flat_map(|family| routes_of(field, family)).collect()
+}
+
+fn routes_of(field: &Field, family: Family) -> Vec<((Path, Family), Route)> {
     let route = |client: &Namespace, server: &Namespace, connect| Route {
         client: client.clone(),
         server: server.clone(),
@@ -130,14 +153,26 @@ pub(super) fn routes(field: &Field) -> BTreeMap<Path, Route> {
         cgroup: None,
     };
     let (one, two) = (&field.one.namespace, &field.two.namespace);
-    let neighbour = SocketAddrV4::new(field.two.address, SERVER_PORT);
-    let outside = SocketAddrV4::new(OUTSIDE, SERVER_PORT);
-    BTreeMap::from([
-        (Path::ContainerToContainer, route(one, two, neighbour)),
-        (Path::OutsideToPublished, route(&field.outside, one, field.published)),
-        (Path::ContainerToOutside, route(one, &field.outside, outside)),
-        (Path::HostToPublished, route(&field.host, one, field.published)),
-    ])
+    let Some(neighbour) = field.two.address_in(family) else { return Vec::new() };
+    let neighbour = SocketAddr::new(neighbour, SERVER_PORT);
+    let outside = SocketAddr::new(family.of(OUTSIDE, OUTSIDE_V6), SERVER_PORT);
+    let published = family.of(*field.published.ip(), field.published_v6);
+    let published = SocketAddr::new(published, field.published.port());
+    vec![
+        ((Path::ContainerToContainer, family), route(one, two, neighbour)),
+        ((Path::OutsideToPublished, family), route(&field.outside, one, published)),
+        ((Path::ContainerToOutside, family), route(one, &field.outside, outside)),
+        ((Path::HostToPublished, family), route(&field.host, one, published)),
+    ]
+}
+
+impl Endpoint {
+    fn address_in(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => Some(self.address.into()),
+            Family::V6 => self.address_v6.map(IpAddr::from),
+        }
+    }
 }
 
 fn bridge(host: &Namespace, name: &str, gateway: Ipv4Addr) -> Result<()> {
@@ -146,6 +181,17 @@ fn bridge(host: &Namespace, name: &str, gateway: Ipv4Addr) -> Result<()> {
         format!("addr add {gateway}/16 dev {name}"),
         format!("link set {name} up"),
     ])
+}
+
+/// An endpoint of network 1, with an address of each family.
+fn member(host: &Namespace, number: u16) -> Result<Endpoint> {
+    let (name, address) = (format!("h{number}"), endpoint_address_v6(number));
+    let endpoint = endpoint(host, BRIDGE_ONE, &name, endpoint_address(number), GATEWAY)?;
+    endpoint.namespace.ip_batch(&[
+        format!("addr add {address}/64 dev eth0 nodad"),
+        format!("route add default via {GATEWAY_V6}"),
+    ])?;
+    Ok(Endpoint { address_v6: Some(address), ..endpoint })
 }
 
 fn endpoint(
@@ -167,7 +213,7 @@ fn endpoint(
         "link set eth0 up".to_owned(),
         format!("route add default via {gateway}"),
     ])?;
-    Ok(Endpoint { namespace, address, host_link: host_link.to_owned() })
+    Ok(Endpoint { namespace, address, address_v6: None, host_link: host_link.to_owned() })
 }
 
 /// The endpoints beside the measured ones, all in one namespace: only their links and rules count.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Child, Stdio};
@@ -19,8 +20,8 @@ use serde::de::DeserializeOwned;
 use super::bridged::{Site, routes};
 use super::direct::prepare;
 use super::{
-    Endpoint, Field, GATEWAY, HOST, HOST_PORT, NETD, Path, Plan, Rig, SERVER_PORT, STRANGE_GATEWAY,
-    STRANGER, Standing, endpoint_address,
+    Endpoint, Family, Field, GATEWAY, GATEWAY_V6, HOST, HOST_PORT, HOST_V6, NETD, Path, Plan, Rig,
+    SERVER_PORT, STRANGE_GATEWAY, STRANGER, Standing, endpoint_address, endpoint_address_v6,
 };
 use crate::corner::{Cgroup, Directory};
 use crate::interrupt;
@@ -30,6 +31,10 @@ use crate::namespace::Namespace;
 const NETWORK_ONE: &str = "one";
 /// Name of network 2.
 const NETWORK_TWO: &str = "two";
+
+/// Ports that masquerade may use. The default pool is smaller than the connections that a rig makes
+/// to one server within the time that a closed one is remembered; the kernel's has 64 512.
+const MASQUERADE_PORTS: &str = "1024-29999";
 
 /// No request takes longer.
 const LONGEST_REQUEST: Duration = Duration::from_mins(1);
@@ -65,21 +70,42 @@ impl Rig for Netd {
     fn build(&self, plan: Plan) -> Result<Standing> {
         let Site { outside, host } = Site::build()?;
         let daemon = self.daemon(&host)?;
-        daemon.create_network(NETWORK_ONE, Some(("172.30.0.0/16", GATEWAY.to_string())))?;
-        daemon.create_network(NETWORK_TWO, Some(("172.31.0.0/16", STRANGE_GATEWAY.to_string())))?;
-        let one = daemon.endpoint("one", NETWORK_ONE, endpoint_address(1), published(plan))?;
-        let two = daemon.endpoint("two", NETWORK_ONE, endpoint_address(2), Vec::new())?;
-        let stranger = daemon.endpoint("stranger", NETWORK_TWO, STRANGER, Vec::new())?;
+        let subnet = |subnet, gateway: &dyn std::fmt::Display| (subnet, gateway.to_string());
+        let one = [subnet("172.30.0.0/16", &GATEWAY), subnet("fd30::/64", &GATEWAY_V6)];
+        daemon.create_network(NETWORK_ONE, &one)?;
+        let two = [subnet("172.31.0.0/16", &STRANGE_GATEWAY)];
+        daemon.create_network(NETWORK_TWO, &two)?;
+        let address = |number| (endpoint_address(number), Some(endpoint_address_v6(number)));
+        let one = daemon.endpoint("one", NETWORK_ONE, address(1), published(plan))?;
+        let two = daemon.endpoint("two", NETWORK_ONE, address(2), Vec::new())?;
+        let stranger = daemon.endpoint("stranger", NETWORK_TWO, (STRANGER, None), Vec::new())?;
         for number in 3..=plan.endpoints {
             interrupt::check()?;
-            daemon.create_sandbox(&format!("other{number}"), NETWORK_ONE, None, Vec::new())?;
+            daemon.create_sandbox(
+                &format!("other{number}"),
+                NETWORK_ONE,
+                (None, None),
+                Vec::new(),
+            )?;
         }
         let gateway = daemon.get::<api::NetworkInspect>("/v1/networks/one")?.device;
-        let published = std::net::SocketAddrV4::new(HOST, HOST_PORT);
-        let field = Field { outside, host, one, two, stranger, gateway, published, isolates: true };
+        let published = SocketAddrV4::new(HOST, HOST_PORT);
+        let field = Field {
+            outside,
+            host,
+            one,
+            two,
+            stranger,
+            gateway,
+            published,
+            published_v6: HOST_V6,
+            isolates: true,
+        };
         let mut routes = routes(&field);
-        if let Some(route) = routes.get_mut(&Path::HostToPublished) {
-            route.cgroup = Some(self.cgroup.clients());
+        for family in Family::ALL {
+            if let Some(route) = routes.get_mut(&(Path::HostToPublished, family)) {
+                route.cgroup = Some(self.cgroup.clients());
+            }
         }
         Ok(Standing { rig: NETD, routes, field: Some(field), _held: Some(Box::new(daemon)) })
     }
@@ -99,16 +125,17 @@ impl Netd {
 }
 
 impl Daemon {
-    /// Creates a network, from a default pool unless subnet and gateway are given.
-    pub(crate) fn create_network(&self, name: &str, subnet: Option<(&str, String)>) -> Result<()> {
-        let config = subnet.map(|(subnet, gateway)| api::IpamConfig {
-            subnet: subnet.to_owned(),
-            gateway: Some(gateway),
+    /// Creates a network, from a default pool unless subnets and gateways are given.
+    pub(crate) fn create_network(&self, name: &str, subnets: &[(&str, String)]) -> Result<()> {
+        let config = subnets.iter().map(|(subnet, gateway)| api::IpamConfig {
+            subnet: (*subnet).to_owned(),
+            gateway: Some(gateway.clone()),
             ..api::IpamConfig::default()
         });
         let body = api::NetworkCreate {
             name: name.to_owned(),
-            ipam: api::Ipam { config: config.into_iter().collect(), ..api::Ipam::default() },
+            enable_ipv6: (subnets.len() > 1).then_some(true),
+            ipam: api::Ipam { config: config.collect(), ..api::Ipam::default() },
             ..api::NetworkCreate::default()
         };
         self.post::<api::Created>("/v1/networks", &body).map(|_| ())
@@ -119,11 +146,11 @@ impl Daemon {
         &self,
         name: &str,
         network: &str,
-        address: Option<String>,
+        (ipv4_address, ipv6_address): (Option<String>, Option<String>),
         publish: Vec<String>,
     ) -> Result<()> {
         let endpoint_config =
-            api::EndpointConfig { ipv4_address: address, ..api::EndpointConfig::default() };
+            api::EndpointConfig { ipv4_address, ipv6_address, ..api::EndpointConfig::default() };
         let body = api::SandboxCreate {
             name: Some(name.to_owned()),
             networks: vec![api::SandboxNetwork { network: network.to_owned(), endpoint_config }],
@@ -148,27 +175,39 @@ impl Daemon {
         self.request("GET", path, "")
     }
 
-    /// Resident memory, bytes.
-    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+    /// A line of the process's memory in `/proc`, bytes.
+    pub(crate) fn memory_bytes(&self, line: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        kibibytes.map(|size| size * 1024).context("no VmRSS")
+        let found = status.lines().find_map(|text| text.strip_prefix(line));
+        let kibibytes = found.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.map(|size| size * 1024).with_context(|| format!("no {line}"))
+    }
+
+    /// Makes its peak of resident memory begin anew.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&path, "5").with_context(|| path.clone())
+    }
+
+    /// Its bpffs.
+    pub(crate) fn bpffs(&self) -> PathBuf {
+        self.directory.path().join("bpf")
     }
 
     fn endpoint(
         &self,
         name: &str,
         network: &str,
-        address: std::net::Ipv4Addr,
+        (address, address_v6): (Ipv4Addr, Option<Ipv6Addr>),
         publish: Vec<String>,
     ) -> Result<Endpoint> {
-        self.create_sandbox(name, network, Some(address.to_string()), publish)?;
+        let asked = (Some(address.to_string()), address_v6.map(|address| address.to_string()));
+        self.create_sandbox(name, network, asked, publish)?;
         let sandbox: api::SandboxInspect = self.get(&format!("/v1/sandboxes/{name}"))?;
         let endpoint = sandbox.networks.get(network).context("the endpoint is not there")?;
         let namespace = Namespace::open(FilePath::new(&sandbox.netns))?;
         prepare(&namespace)?;
-        Ok(Endpoint { namespace, address, host_link: endpoint.veth.clone() })
+        Ok(Endpoint { namespace, address, address_v6, host_link: endpoint.veth.clone() })
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
@@ -282,7 +321,7 @@ fn configuration(directory: &FilePath, cgroup: &FilePath) -> String {
     format!(
         "state-dir = \"{directory}/state\"\nrun-dir = \"{directory}/run\"\n\
          netns-dir = \"{directory}/netns\"\nbpffs-dir = \"{directory}/bpf\"\n\
-         cgroup = \"{}\"\nmetrics-addr = \"off\"\n",
+         cgroup = \"{}\"\nmetrics-addr = \"off\"\nsnat-ports = \"{MASQUERADE_PORTS}\"\n",
         cgroup.display()
     )
 }

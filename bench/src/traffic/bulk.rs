@@ -61,9 +61,7 @@ fn connect(route: &Route, flows: usize) -> Result<Vec<(TcpStream, TcpStream)>> {
         join(scope.spawn(|| {
             route.enter_client()?;
             (0..flows)
-                .map(|_| {
-                    TcpStream::connect_timeout(&route.connect.into(), PATIENCE).context("connect")
-                })
+                .map(|_| TcpStream::connect_timeout(&route.connect, PATIENCE).context("connect"))
                 .collect()
         }))
     })?;

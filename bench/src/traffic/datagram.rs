@@ -1,6 +1,6 @@
 //! UDP request and response.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) fn requests(route: &Route, cpu: usize, length: Duration) -> Result<Bu
 
 fn client(route: &Route, cpu: usize, length: Duration) -> Result<Burst> {
     route.enter_client()?;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("binding")?;
+    let socket = UdpSocket::bind(route.any(0)).context("binding")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(route.connect).context("connect")?;
     let burst = clock(cpu, length, || {

@@ -73,7 +73,7 @@ fn answer(stream: &mut TcpStream) {
 }
 
 fn connect(route: &Route) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&route.connect.into(), PATIENCE).context("connect")?;
+    let stream = TcpStream::connect_timeout(&route.connect, PATIENCE).context("connect")?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
