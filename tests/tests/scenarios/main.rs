@@ -10,14 +10,18 @@
 
 mod bad_input;
 mod egress;
+mod errors;
 mod footprint;
 mod host;
 mod isolation;
 mod life;
 mod limits;
 mod publish;
+mod recreated;
 mod seen;
+mod segment;
 mod switch;
+mod topology;
 
 use std::net::{IpAddr, SocketAddr};
 
