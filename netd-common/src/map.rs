@@ -136,6 +136,8 @@ maps! {
     SNAT_PROBES = "snat_probes", PerCpuArray, u32, u64, 32;
     /// Slot 0: what each CPU may still send to `events`, and what it lost.
     EVENT_BUDGET = "event_budget", PerCpuArray, u32, EventBudget, 1;
+    /// Slot 0: what each CPU may still send of ICMP errors, and what it kept back.
+    ICMP_BUDGET = "icmp_budget", PerCpuArray, u32, EventBudget, 1;
     /// Slot 0: the last verdict of each CPU, written under `config::TRACE_VERDICTS` only.
     SCRATCH = "scratch", PerCpuArray, u32, VerdictTrace, 1;
 }

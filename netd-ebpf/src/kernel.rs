@@ -11,8 +11,10 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_type,
 };
+use netd_common::wire::ETHERTYPE_IPV4;
 use netd_common::{DropReason, Hook, IfIndex, V4, V6};
 
+use crate::complain;
 use crate::packet::Io;
 use crate::pipeline;
 use crate::tables::Tables;
@@ -49,7 +51,15 @@ pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
     action = after(action, BEGIN, [begin_v4, begin_v6], (ctx, slot));
     action = after(action, OPEN, [open_v4, open_v6], (ctx, slot));
     action = after(action, CARRY, [carry_v4, carry_v6], (ctx, slot));
-    tell(ctx, hook, action)
+    let reason = action >> REASON_SHIFT;
+    if reason <= 0 {
+        return tell(ctx, hook, action);
+    }
+    tell(ctx, hook, i32::from(action as i16));
+    // SAFETY: the context is the one the kernel gave the program.
+    let is_v4 = unsafe { (*ctx).protocol } == u32::from(ETHERTYPE_IPV4.0);
+    let complain = if is_v4 { complain_v4 } else { complain_v6 };
+    complain(ctx, slot | (reason as u32) << 8)
 }
 
 /// A stage: from a packet and its hook to an action or the next stage.
@@ -63,6 +73,9 @@ const OPEN: [i32; 2] = [-304, -306];
 const CARRY: [i32; 2] = [-404, -406];
 /// Dropped and counted; the monitor is yet to hear of it.
 const DROP_AND_TELL: i32 = -500;
+
+/// Above the action of a drop that its sender is told of stands the reason.
+const REASON_SHIFT: i32 = 16;
 
 #[inline(always)]
 fn after(action: i32, code: [i32; 2], next: [Stage; 2], (ctx, hook): (*mut __sk_buff, u32)) -> i32 {
@@ -143,6 +156,33 @@ stages! {
     carry_v6, carry, V6, v6;
 }
 
+/// The sender of a dropped packet is told why.
+macro_rules! complaints {
+    ($($name:ident, $family:ty, $work:ident;)+) => {$(
+        /// One family's errors. The hook in the lowest byte, the reason above.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(ctx: *mut __sk_buff, hook_and_reason: u32) -> i32 {
+            let hook = hook_and_reason & 0xff;
+            let (Some(works), Some(hook), Some(reason)) = (
+                maps::works(hook),
+                Hook::from_number(hook as u8),
+                DropReason::from_number((hook_and_reason >> 8) as u8),
+            ) else {
+                return TC_ACT_SHOT;
+            };
+            let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
+            let told = pipeline::complain::<$family, Skb, Maps>(&mut io, &works.$work, reason);
+            if told.decision() == Decision::Answer { answer(ctx, hook) } else { TC_ACT_SHOT }
+        }
+    )+};
+}
+
+complaints! {
+    complain_v4, V4, v4;
+    complain_v6, V6, v6;
+}
+
 /// Does and counts what was decided.
 #[inline(always)]
 fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
@@ -199,7 +239,10 @@ const fn is_taken(decision: Decision) -> bool {
 
 #[inline(never)]
 fn drop_packet(ctx: *mut __sk_buff, hook: Hook, reason: DropReason, ledger: &Ledger) -> i32 {
-    if count::dropped(ctx, hook, reason, ledger) { DROP_AND_TELL } else { TC_ACT_SHOT }
+    let action =
+        if count::dropped(ctx, hook, reason, ledger) { DROP_AND_TELL } else { TC_ACT_SHOT };
+    let told = matches!(hook, Hook::FromContainer | Hook::FromNetdev) && complain::is_told(reason);
+    if told { action & 0xffff | (reason as i32) << REASON_SHIFT } else { action }
 }
 
 #[inline(always)]

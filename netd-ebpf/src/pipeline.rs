@@ -10,6 +10,7 @@ use netd_common::map::endpoint::EndpointValue;
 use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
 use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
+use crate::complain::{self, Complaint};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
@@ -107,6 +108,16 @@ pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::open::<F, T>(&mut io.tables, work))
 }
 
+/// After a drop: the sender is told, if it is a drop to tell of.
+#[inline(always)]
+pub fn complain<F: Complaint, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &Work<F::Addr>,
+    reason: DropReason,
+) -> Verdict {
+    decided(complain::complain::<F, B, T>(io, work, reason))
+}
+
 /// The last stage: a packet whose flow entry says all.
 #[inline(always)]
 pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
@@ -200,10 +211,14 @@ fn host_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>) -> Step<()> {
     io.ledger.network = network;
     let frame = parse::ethernet(&io.buf).or_drop(DropReason::Truncated)?;
     match frame.ethertype {
-        ETHERTYPE_IPV4 => forward::check_forwarded::<V4, B, T>(io, network)?,
+        ETHERTYPE_IPV4 => {
+            forward::check_forwarded::<V4, B, T>(io, network)?;
+            forward::follow_address::<V4, B, T>(io, &frame, network)?;
+        }
         ETHERTYPE_IPV6 => {
             forward::check_forwarded::<V6, B, T>(io, network)?;
             neighbor::discovery_from_host(io, network)?;
+            forward::follow_address::<V6, B, T>(io, &frame, network)?;
         }
         ETHERTYPE_ARP => neighbor::arp_from_host(io, network)?,
         _ => {}

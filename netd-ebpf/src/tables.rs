@@ -91,6 +91,9 @@ pub trait Tables {
     /// Counts a masquerade port found at this probe.
     fn count_probe(&mut self, probe: u32);
 
+    /// Takes one ICMP error from this second's allowance.
+    fn may_complain(&mut self) -> bool;
+
     /// Calls `body` with 0, 1, ... until it says true or `rounds` are over: a loop that the
     /// verifier follows once.
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G);

@@ -1,5 +1,6 @@
 //! The packet path without a kernel: the truth table, packet lives, and properties.
 
+mod complain;
 mod errors;
 mod life;
 mod neighbor;

@@ -8,7 +8,7 @@ use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, NetworkIndex, V4, V6};
 
-use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, works};
+use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, take, works};
 use super::skb::Skb;
 use crate::parse::{self, Packet};
 use crate::pipeline::Works;
@@ -87,18 +87,7 @@ fn may_report(ctx: *mut __sk_buff) -> bool {
         return false;
     };
     // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
-    let budget = unsafe { &mut *budget };
-    let now = tables.now_s();
-    if budget.second_s != now {
-        budget.second_s = now;
-        budget.sent = 0;
-    }
-    if budget.sent >= tables.config().event_rate {
-        budget.lost += 1;
-        return false;
-    }
-    budget.sent += 1;
-    true
+    take(unsafe { &mut *budget }, tables.now_s(), tables.config().event_rate)
 }
 
 /// Sends one event, its tuple read anew from the packet.

@@ -69,6 +69,7 @@ maps! {
     pub(super) EVENTS = "events", RingBuf<Event>;
     SNAT_PROBES = "snat_probes", PerCpuArray<u64>;
     pub(super) EVENT_BUDGET = "event_budget", PerCpuArray<EventBudget>;
+    ICMP_BUDGET = "icmp_budget", PerCpuArray<EventBudget>;
     pub(super) SCRATCH = "scratch", PerCpuArray<VerdictTrace>;
 }
 
@@ -172,11 +173,38 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn may_complain(&mut self) -> bool {
+        ICMP_BUDGET.get_ptr_mut(0).is_some_and(|budget| {
+            // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
+            take(unsafe { &mut *budget }, self.now_s(), ICMP_ERRORS_PER_SECOND)
+        })
+    }
+
+    #[inline(always)]
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G) {
         let mut round = Round { tables: self, body };
         // SAFETY: the callback takes an index and the context given here, which outlives the loop.
         unsafe { bpf_loop(rounds, Round::<'_, G>::run as *mut c_void, (&raw mut round).cast(), 0) };
     }
+}
+
+/// As many ICMP errors as the kernel's own default for the whole host (`icmp_msgs_per_sec`), on
+/// each CPU.
+const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
+
+/// Takes one from a second's allowance.
+#[inline(always)]
+pub(super) fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
+    if budget.second_s != now_s {
+        budget.second_s = now_s;
+        budget.sent = 0;
+    }
+    if budget.sent >= rate {
+        budget.lost += 1;
+        return false;
+    }
+    budget.sent += 1;
+    true
 }
 
 /// What `bpf_loop` passes on to each round.

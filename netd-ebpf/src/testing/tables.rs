@@ -91,6 +91,8 @@ pub struct FakeTables {
     pub hits: BTreeMap<u32, u64>,
     /// `snat_probes`.
     pub probes: BTreeMap<u32, u64>,
+    /// ICMP errors that may still be sent, and one.
+    pub complaints_left: u32,
     /// Map operations so far.
     pub operations: Cell<u32>,
 }
@@ -149,6 +151,11 @@ impl Tables for FakeTables {
 
     fn count_probe(&mut self, probe: u32) {
         *self.probes.entry(probe).or_default() += 1;
+    }
+
+    fn may_complain(&mut self) -> bool {
+        self.complaints_left = self.complaints_left.saturating_sub(1);
+        self.complaints_left > 0
     }
 
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, mut body: G) {

@@ -28,7 +28,9 @@ fn main() -> Result<()> {
         ["keep", target] => keep(target.parse()?),
         ["stay-udp", target] => stay_udp(target.parse()?),
         ["stay-tcp", target] => stay_tcp(target.parse()?),
-        _ => bail!("usage: wire serve PORT… | tcp|udp ADDRESS TEXT | keep|stay-udp|stay-tcp ADDRESS"),
+        _ => {
+            bail!("usage: wire serve PORT… | tcp|udp ADDRESS TEXT | keep|stay-udp|stay-tcp ADDRESS")
+        }
     }
 }
 
@@ -62,13 +64,19 @@ fn stay_udp(target: SocketAddr) -> Result<()> {
     for number in 0u32.. {
         match socket.send(b"again").and_then(|_| socket.recv(&mut [0; 128])) {
             Ok(_) => println!("answered {number}"),
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => break,
+            Err(error) if has_ended(&error) => break,
             Err(error) => println!("silence {number}: {error}"),
         }
         thread::sleep(BETWEEN_QUESTIONS);
     }
     println!("ended");
     Ok(())
+}
+
+/// The socket says so once; after that it has no peer.
+fn has_ended(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionAborted
+        || error.raw_os_error() == Some(nix::errno::Errno::EDESTADDRREQ as i32)
 }
 
 /// Connects once, and waits for the end of the connection.

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use netd_tests::Netns;
 use netd_tests::outside::{WORLD_V4, WORLD_V6};
 use netd_tests::process::run;
 use netd_tests::wire::{tcp_echo_server, tcp_request};
-use netd_tests::Netns;
 
 use super::{World, container, network};
 
@@ -84,4 +84,65 @@ fn path_mtu_is_discovered_through_masquerade_and_through_a_published_port() {
     }
     let known = a.netns.run(|| run("ip", &["route", "get", FAR[0]])).unwrap();
     assert!(known.contains("mtu 1300"), "{known}");
+}
+
+#[test]
+fn container_sees_its_gateway_as_the_first_hop_to_the_world() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"]);
+    let a = container(&daemon, "c1", "app", &[]);
+    for (target, gateway) in
+        [(WORLD_V4.to_string(), "From 10.77.0.1"), (WORLD_V6.to_string(), "From fd77::1")]
+    {
+        let ping = |hops: &str| {
+            let arguments = ["-n", "-c", "1", "-W", "2", "-t", hops, &target];
+            let mut command = std::process::Command::new("ping");
+            command.args(arguments);
+            let said = a.netns.run(|| netd_tests::process::output(&mut command, b"")).unwrap();
+            String::from_utf8_lossy(&said.stdout).into_owned()
+        };
+        let first = ping("1");
+        assert!(first.contains(gateway) && first.contains("exceeded"), "{first}");
+        assert!(ping("2").contains(" 0% packet loss"), "{}", ping("2"));
+    }
+    assert!(super::drops(&daemon, "ttl_exceeded") >= 2);
+}
+
+#[test]
+fn container_with_a_larger_mtu_than_the_uplink_learns_what_fits() {
+    let world = World::new();
+    world.host.ip(&["link", "set", "eth0", "mtu", "1400"]).unwrap();
+    let daemon = world.daemon();
+    network(&daemon, "app", &["-o", "com.docker.network.driver.mtu=1500"]);
+    let a = container(&daemon, "c1", "app", &[]);
+    for target in [WORLD_V4.into(), WORLD_V6.into()] {
+        let target = SocketAddr::new(target, 7000);
+        let _server = tcp_echo_server(world.outside.netns(), target).unwrap();
+        let payload = vec![0x5a; 300_000];
+        let answer = tcp_request(&a.netns, target, &payload);
+        // The way back is for the outside to know: what is asserted is the way out.
+        let text = target.ip().to_string();
+        let known = a.netns.run(|| run("ip", &["route", "get", &text])).unwrap();
+        assert!(known.contains("mtu 1400"), "{known}, {answer:?}");
+    }
+    assert!(super::drops(&daemon, "too_big") >= 2);
+}
+
+#[test]
+fn destination_without_a_route_is_told_at_once() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let a = container(&daemon, "c1", "app", &[]);
+    world.host.ip(&["route", "del", "default"]).unwrap();
+    world.host.ip(&["-6", "route", "del", "default"]).unwrap();
+    for target in [WORLD_V4.into(), WORLD_V6.into()] {
+        let target = SocketAddr::new(target, 7000);
+        let asked = a.netns.run(|| {
+            Ok(std::net::TcpStream::connect_timeout(&target, Duration::from_secs(2)).map(drop))
+        });
+        let kind = asked.unwrap().map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::NetworkUnreachable), "{target}");
+    }
 }

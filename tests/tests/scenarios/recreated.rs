@@ -42,8 +42,7 @@ fn udp_client_that_keeps_sending_reaches_the_recreated_container_within_a_second
     network(&daemon, "app", &[]);
     let web = container(&daemon, "web", "app", &PORTS);
     let servers = web.serve_all(7000).unwrap();
-    let clients =
-        world.uplink().map(|ip| client(world.outside.netns(), SocketAddr::new(ip, 8080)));
+    let clients = world.uplink().map(|ip| client(world.outside.netns(), SocketAddr::new(ip, 8080)));
     assert!(clients.iter().all(is_answered));
     drop(servers);
     let web = recreate(&daemon);

@@ -69,8 +69,8 @@ fn address_floats_between_two_containers_and_its_announcement_is_followed_at_onc
         let subnet = format!("10.{third}.0.0/24");
         let option = format!("netd.anti_spoof={mode}");
         network(&daemon, mode, &["--subnet", &subnet, "-o", &option]);
-        let [a, b, c] = ["a", "b", "c"]
-            .map(|name| container(&daemon, &format!("{mode}-{name}"), mode, &[]));
+        let [a, b, c] =
+            ["a", "b", "c"].map(|name| container(&daemon, &format!("{mode}-{name}"), mode, &[]));
         let floating = format!("10.{third}.0.100");
         let target: IpAddr = floating.parse().unwrap();
         ip(&a, &["address", "add", &format!("{floating}/24"), "dev", "eth0"]);
