@@ -46,6 +46,7 @@ pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
 pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
     let slot = hook as u32;
     let mut action = first(ctx, slot);
+    action = after(action, GATHER, [gather_v4, gather_v6], (ctx, slot));
     action = after(action, EXPLAIN, [explain_v4, explain_v6], (ctx, slot));
     action = after(action, CATCH_UP, [catch_up_v4, catch_up_v6], (ctx, slot));
     action = after(action, BEGIN, [begin_v4, begin_v6], (ctx, slot));
@@ -69,6 +70,7 @@ pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> i32;
 const CATCH_UP: [i32; 2] = [-104, -106];
 const BEGIN: [i32; 2] = [-204, -206];
 const EXPLAIN: [i32; 2] = [-604, -606];
+const GATHER: [i32; 2] = [-704, -706];
 const OPEN: [i32; 2] = [-304, -306];
 const CARRY: [i32; 2] = [-404, -406];
 /// Dropped and counted; the monitor is yet to hear of it.
@@ -150,6 +152,8 @@ stages! {
     begin_v6, begin, V6, v6;
     explain_v4, explain, V4, v4;
     explain_v6, explain, V6, v6;
+    gather_v4, gather, V4, v4;
+    gather_v6, gather, V6, v6;
     open_v4, open, V4, v4;
     open_v6, open, V6, v6;
     carry_v4, carry, V4, v4;
@@ -196,6 +200,7 @@ fn settle(io: &Io<Skb, Maps>, ctx: *mut __sk_buff, hook: Hook, verdict: Verdict)
         Decision::CatchUp(version) => code(CATCH_UP, version),
         Decision::Begin(version) => code(BEGIN, version),
         Decision::Explain(version) => code(EXPLAIN, version),
+        Decision::Gather(version) => code(GATHER, version),
         Decision::Open(version) => code(OPEN, version),
         Decision::Carry(version) => code(CARRY, version),
         Decision::Untouched => TC_ACT_UNSPEC,
@@ -231,6 +236,7 @@ const fn is_taken(decision: Decision) -> bool {
         Decision::CatchUp(_)
         | Decision::Begin(_)
         | Decision::Explain(_)
+        | Decision::Gather(_)
         | Decision::Open(_)
         | Decision::Carry(_)
         | Decision::Drop(_) => false,

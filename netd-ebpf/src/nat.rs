@@ -11,8 +11,8 @@ use netd_common::map::flow::{
     FLOW_BRIDGED, FLOW_DNAT, FLOW_REPLY, FLOW_SNAT, FLOW_UPLINK, FlowKey, FlowValue,
 };
 use netd_common::wire::{
-    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Ports, TCP, TCP_CHECKSUM,
-    UDP, UDP_CHECKSUM,
+    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Part, Ports, TCP,
+    TCP_CHECKSUM, UDP, UDP_CHECKSUM,
 };
 use netd_common::{Address, Be16, DropReason, Family};
 
@@ -254,6 +254,9 @@ fn rewrite_transport<F: Stack, B: PacketBuf>(
     value: &FlowValue<F::Addr>,
     address_difference: u32,
 ) -> Result<(), Refused> {
+    if packet.part == Part::Later {
+        return Ok(());
+    }
     let proto = packet.key.proto;
     let before = Ports { sport: packet.key.sport, dport: packet.key.dport };
     let after = Ports { sport: value.sport, dport: value.dport };

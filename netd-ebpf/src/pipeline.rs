@@ -7,7 +7,7 @@ use core::ops::ControlFlow;
 
 use netd_common::map::counter::DropKey;
 use netd_common::map::endpoint::EndpointValue;
-use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Part};
 use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
 use crate::complain::{self, Complaint};
@@ -16,7 +16,7 @@ use crate::parse::{self, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, Version, decide};
 use crate::work::{Work, forget_ways};
-use crate::{forward, neighbor, policy};
+use crate::{forward, fragment, neighbor, policy};
 
 /// Tables of both families.
 pub trait AllTables: FamilyTables<V4> + FamilyTables<V6> {}
@@ -98,6 +98,16 @@ pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::explain::<F, B, T>(io, work))
 }
 
+/// A later stage: a fragment.
+#[inline(always)]
+pub fn gather<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    io.ledger = work.ledger;
+    decided(fragment::gather::<F, B, T>(io, work))
+}
+
 /// A later stage: a packet whose new flow needs entries.
 #[inline(always)]
 pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
@@ -169,9 +179,9 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     if frame.dst.is_group() {
         return decide(Decision::Replicate(Sender::Container));
     }
-    if work.packet.role == Role::Error {
+    if work.packet.part != Part::Whole || work.packet.role == Role::Error {
         let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
-        return explain_or(io, work, F::FAMILY, otherwise);
+        return look_closer_or(io, work, F::FAMILY, otherwise);
     }
     forward::follow::<F, B, T>(io, work)?;
     container_unknown::<F, B, T>(io, work, frame, endpoint)
@@ -192,9 +202,10 @@ fn container_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     }
 }
 
-/// Leaves an ICMP error to `explain`, with what becomes of it if it is about no flow of ours.
+/// Leaves an ICMP error to `explain` and a fragment to `gather`, with what becomes of it if it
+/// belongs to no flow of ours.
 #[inline(always)]
-fn explain_or<B, T, A>(
+fn look_closer_or<B, T, A>(
     io: &Io<B, T>,
     work: &mut Work<A>,
     version: Version,
@@ -202,7 +213,11 @@ fn explain_or<B, T, A>(
 ) -> Step<()> {
     work.ledger = io.ledger;
     work.otherwise = otherwise.break_value();
-    decide(Decision::Explain(version))
+    decide(if work.packet.part == Part::Whole {
+        Decision::Explain(version)
+    } else {
+        Decision::Gather(version)
+    })
 }
 
 #[inline(always)]
@@ -246,9 +261,9 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
     forget_ways();
-    if work.packet.role == Role::Error {
+    if work.packet.part != Part::Whole || work.packet.role == Role::Error {
         let otherwise = arriving_unknown::<F, B, T>(io, work);
-        return explain_or(io, work, F::FAMILY, otherwise);
+        return look_closer_or(io, work, F::FAMILY, otherwise);
     }
     forward::follow::<F, B, T>(io, work)?;
     arriving_unknown::<F, B, T>(io, work)

@@ -9,6 +9,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
     ROUTED_V6, UplinkValue,
@@ -135,6 +136,12 @@ pub trait FamilyTables<F: Family>: Tables {
 
     /// Removes a flow entry, if it is there.
     fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<F::Addr>);
+
+    /// What a datagram's first fragment left behind.
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentValue>;
+
+    /// Leaves it behind.
+    fn remember_fragment(&mut self, key: &FragmentKey<F::Addr>, value: &FragmentValue);
 
     /// Where the host would forward a packet that came from `device`.
     fn route(&self, device: IfIndex, src: &F::Addr, dst: &F::Addr) -> Route<F::Addr>;

@@ -187,6 +187,8 @@ fn stage(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) ->
         Decision::Begin(Version::V6) => pipeline::begin::<V6, _, _>(io, &mut works.v6),
         Decision::Explain(Version::V4) => pipeline::explain::<V4, _, _>(io, &mut works.v4),
         Decision::Explain(Version::V6) => pipeline::explain::<V6, _, _>(io, &mut works.v6),
+        Decision::Gather(Version::V4) => pipeline::gather::<V4, _, _>(io, &mut works.v4),
+        Decision::Gather(Version::V6) => pipeline::gather::<V6, _, _>(io, &mut works.v6),
         Decision::Open(Version::V4) => pipeline::open::<V4, _, _>(io, &mut works.v4),
         Decision::Open(Version::V6) => pipeline::open::<V6, _, _>(io, &mut works.v6),
         Decision::Carry(Version::V4) => pipeline::carry::<V4, _, _>(io, &mut works.v4),

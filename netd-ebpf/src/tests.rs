@@ -2,6 +2,7 @@
 
 mod complain;
 mod errors;
+mod fragments;
 mod life;
 mod neighbor;
 mod property;

@@ -19,6 +19,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use netd_common::map::{self, MapSpec};
@@ -61,6 +62,8 @@ maps! {
     FLOWS_NEW_V6 = "flows_new_v6", LruHashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
     FLOWS_V4 = "flows_v4", HashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
     FLOWS_V6 = "flows_v6", HashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
+    FRAGMENTS_V4 = "fragments_v4", LruHashMap<FragmentKey<Ipv4>, FragmentValue>;
+    FRAGMENTS_V6 = "fragments_v6", LruHashMap<FragmentKey<Ipv6>, FragmentValue>;
     SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
     pub(super) COUNTERS = "counters", PerCpuArray<EndpointCounters>;
     PUBLISHED_HITS = "published_hits", PerCpuArray<u64>;
@@ -222,7 +225,7 @@ impl<G: FnMut(&mut Maps, u32) -> bool> Round<'_, G> {
 }
 
 macro_rules! family_tables {
-    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $route:ident, $tuple:ident) => {
+    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $fragments:ident, $route:ident, $tuple:ident) => {
         impl FamilyTables<$family> for Maps {
             #[inline(always)]
             fn address(&self, key: &AddressKey<<$family as Family>::Addr>) -> Option<AddressValue> {
@@ -309,6 +312,25 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
+            fn fragment(
+                &self,
+                key: &FragmentKey<<$family as Family>::Addr>,
+            ) -> Option<FragmentValue> {
+                // SAFETY: copied at once; a datagram's fragments all leave the same behind.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn remember_fragment(
+                &mut self,
+                key: &FragmentKey<<$family as Family>::Addr>,
+                value: &FragmentValue,
+            ) {
+                // A full table evicts; without memory the later fragments are dropped and counted.
+                let _refused = $fragments.insert(key, value, 0);
+            }
+
+            #[inline(always)]
             fn route(
                 &self,
                 device: IfIndex,
@@ -335,6 +357,7 @@ family_tables!(
     PUBLISHED_V4,
     FLOWS_V4,
     FLOWS_NEW_V4,
+    FRAGMENTS_V4,
     route_v4,
     tuple_v4
 );
@@ -346,6 +369,7 @@ family_tables!(
     PUBLISHED_V6,
     FLOWS_V6,
     FLOWS_NEW_V6,
+    FRAGMENTS_V6,
     route_v6,
     tuple_v6
 );

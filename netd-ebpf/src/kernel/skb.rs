@@ -124,9 +124,8 @@ impl PacketBuf for Skb {
     fn fits(&self, ifindex: IfIndex) -> bool {
         let mut mtu = 0u32;
         // SAFETY: the helper reads and writes the one word.
-        let code = unsafe {
-            bpf_check_mtu(self.ctx.cast(), ifindex.0, &raw mut mtu, 0, BPF_MTU_CHK_SEGS)
-        };
+        let code =
+            unsafe { bpf_check_mtu(self.ctx.cast(), ifindex.0, &raw mut mtu, 0, BPF_MTU_CHK_SEGS) };
         // A negative number: no such interface, which the redirect finds out.
         code <= 0
     }

@@ -13,6 +13,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Address, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
@@ -37,6 +38,8 @@ pub struct FakeFamily<A> {
     pub flows: BTreeMap<FlowKey<A>, FlowValue<A>>,
     /// `flows_new_*`.
     pub flows_new: BTreeMap<FlowKey<A>, FlowValue<A>>,
+    /// `fragments_*`.
+    pub fragments: BTreeMap<FragmentKey<A>, FragmentValue>,
     /// Addresses that the host's routes lead to by another way than the default.
     pub routes: BTreeMap<A, Route<A>>,
     /// All others.
@@ -56,6 +59,7 @@ impl<A: Address> Default for FakeFamily<A> {
             published: BTreeMap::new(),
             flows: BTreeMap::new(),
             flows_new: BTreeMap::new(),
+            fragments: BTreeMap::new(),
             routes: BTreeMap::new(),
             default_route: Route::Missing,
             sockets: BTreeSet::new(),
@@ -244,6 +248,16 @@ macro_rules! family_tables {
                     FlowTable::Confirmed => self.$field.flows.remove(key),
                     FlowTable::New => self.$field.flows_new.remove(key),
                 };
+            }
+
+            fn fragment(&self, key: &FragmentKey<$addr>) -> Option<FragmentValue> {
+                self.operation();
+                self.$field.fragments.get(key).copied()
+            }
+
+            fn remember_fragment(&mut self, key: &FragmentKey<$addr>, value: &FragmentValue) {
+                self.operation();
+                self.$field.fragments.insert(*key, *value);
             }
 
             fn route(&self, _device: IfIndex, _src: &$addr, dst: &$addr) -> Route<$addr> {

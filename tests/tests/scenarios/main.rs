@@ -12,6 +12,7 @@ mod bad_input;
 mod egress;
 mod errors;
 mod footprint;
+mod fragments;
 mod host;
 mod isolation;
 mod life;
