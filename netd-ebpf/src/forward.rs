@@ -109,6 +109,7 @@ pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     if work.entry.flags & FLOW_UPLINK != 0 {
         complain::check_fit(&io.buf, work)?;
     }
+    forget_ways();
     nat::translate::<F, B>(&mut io.buf, &work.packet, &work.entry)?;
     send::<F, B, T>(io, &work.entry)
 }

@@ -59,8 +59,9 @@ pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
     tell(ctx, hook, i32::from(action as i16));
     // SAFETY: the context is the one the kernel gave the program.
     let is_v4 = unsafe { (*ctx).protocol } == u32::from(ETHERTYPE_IPV4.0);
-    let complain = if is_v4 { complain_v4 } else { complain_v6 };
-    complain(ctx, slot | (reason as u32) << 8)
+    let hook_and_reason = slot | (reason as u32) << 8;
+    // Two calls, not a pointer to either: the verifier knows no calls by pointer.
+    if is_v4 { complain_v4(ctx, hook_and_reason) } else { complain_v6(ctx, hook_and_reason) }
 }
 
 /// A stage: from a packet and its hook to an action or the next stage.

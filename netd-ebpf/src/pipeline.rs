@@ -12,7 +12,7 @@ use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
 use crate::complain::{self, Complaint};
 use crate::packet::{Io, PacketBuf};
-use crate::parse::{self, Role};
+use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, Verdict, Version, decide};
 use crate::work::{Work, forget_ways};
@@ -179,12 +179,13 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     if frame.dst.is_group() {
         return decide(Decision::Replicate(Sender::Container));
     }
-    if work.packet.part != Part::Whole || work.packet.role == Role::Error {
-        let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
-        return look_closer_or(io, work, F::FAMILY, otherwise);
+    if is_plain(&work.packet) {
+        forward::follow::<F, B, T>(io, work)?;
     }
-    forward::follow::<F, B, T>(io, work)?;
-    container_unknown::<F, B, T>(io, work, frame, endpoint)
+    forget_ways();
+    let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
+    forget_ways();
+    look_closer_or(io, work, F::FAMILY, otherwise)
 }
 
 /// A container's packet that no flow entry decides.
@@ -202,8 +203,14 @@ fn container_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     }
 }
 
+/// Whether the packet's own ports say which flow it belongs to.
+#[inline(always)]
+fn is_plain<A>(packet: &Packet<A>) -> bool {
+    packet.part == Part::Whole && packet.role != Role::Error
+}
+
 /// Leaves an ICMP error to `explain` and a fragment to `gather`, with what becomes of it if it
-/// belongs to no flow of ours.
+/// belongs to no flow of ours, as of any other packet.
 #[inline(always)]
 fn look_closer_or<B, T, A>(
     io: &Io<B, T>,
@@ -211,6 +218,9 @@ fn look_closer_or<B, T, A>(
     version: Version,
     otherwise: Step<()>,
 ) -> Step<()> {
+    if is_plain(&work.packet) {
+        return otherwise;
+    }
     work.ledger = io.ledger;
     work.otherwise = otherwise.break_value();
     decide(if work.packet.part == Part::Whole {
@@ -261,12 +271,13 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
     forget_ways();
-    if work.packet.part != Part::Whole || work.packet.role == Role::Error {
-        let otherwise = arriving_unknown::<F, B, T>(io, work);
-        return look_closer_or(io, work, F::FAMILY, otherwise);
+    if is_plain(&work.packet) {
+        forward::follow::<F, B, T>(io, work)?;
     }
-    forward::follow::<F, B, T>(io, work)?;
-    arriving_unknown::<F, B, T>(io, work)
+    forget_ways();
+    let otherwise = arriving_unknown::<F, B, T>(io, work);
+    forget_ways();
+    look_closer_or(io, work, F::FAMILY, otherwise)
 }
 
 /// A packet from outside that no flow entry decides.

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// No program may cost the verifier more than this, whatever the record says.
-const LIMIT: u32 = 60_000;
+const LIMIT: u32 = 80_000;
 
 const PROGRAMS: &[&str] = &[
     "to_container",

@@ -6,7 +6,7 @@ use netd_common::map::config::TRACE_VERDICTS;
 use netd_common::map::counter::{DropKey, TrafficCounter};
 use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, NetworkIndex, V4, V6};
+use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, V4, V6};
 
 use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, take, works};
 use super::skb::Skb;
@@ -131,15 +131,16 @@ fn describe(skb: &Skb, works: &mut Works, event: &mut Event) {
     };
     match frame.ethertype {
         ETHERTYPE_IPV4 => {
-            let packet = &mut works.v4.packet;
-            if parse::ip::<V4, Skb>(skb, NetworkIndex::HOST, packet).is_some() {
+            // As it was: a complaint to its sender still needs it.
+            let (network, packet) = (works.dropped.network, &mut works.v4.packet);
+            if parse::ip::<V4, Skb>(skb, network, packet).is_some() {
                 event.family = 4;
                 fill(event, packet, mapped);
             }
         }
         ETHERTYPE_IPV6 => {
-            let packet = &mut works.v6.packet;
-            if parse::ip::<V6, Skb>(skb, NetworkIndex::HOST, packet).is_some() {
+            let (network, packet) = (works.dropped.network, &mut works.v6.packet);
+            if parse::ip::<V6, Skb>(skb, network, packet).is_some() {
                 event.family = 6;
                 fill(event, packet, |addr| addr);
             }
