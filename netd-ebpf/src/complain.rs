@@ -3,6 +3,7 @@
 //! Laws: the error is written over the packet itself and goes back where it came from. Never about
 //! an ICMP error, a later fragment or a packet to or from a group, RFC 1122 section 3.2.2; never
 //! more often than the budget allows.
+#![allow(clippy::cast_possible_truncation, reason = "lengths of headers are small constants")]
 
 use core::ops::ControlFlow;
 

@@ -27,7 +27,7 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// All states but TIME_WAIT and LISTEN: neither has anybody who waits for a peer.
+/// All states but `TIME_WAIT` and `LISTEN`: neither has anybody who waits for a peer.
 const STATES: u32 = !(1 << 6 | 1 << 10);
 const HEADER_LEN: usize = size_of::<Header>();
 const BUFFER_LEN: usize = 32 * 1024;
