@@ -8,7 +8,7 @@ use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, V4, V6};
 
-use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, take, works};
+use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, works};
 use super::skb::Skb;
 use crate::parse::{self, Packet};
 use crate::pipeline::Works;
@@ -88,6 +88,21 @@ fn may_report(ctx: *mut __sk_buff) -> bool {
     };
     // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
     take(unsafe { &mut *budget }, tables.now_s(), tables.config().event_rate)
+}
+
+/// Takes one from a second's allowance.
+#[inline(always)]
+pub(super) fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
+    if budget.second_s != now_s {
+        budget.second_s = now_s;
+        budget.sent = 0;
+    }
+    if budget.sent >= rate {
+        budget.lost += 1;
+        return false;
+    }
+    budget.sent += 1;
+    true
 }
 
 /// Sends one event, its tuple read anew from the packet.

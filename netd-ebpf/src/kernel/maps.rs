@@ -26,6 +26,7 @@ use netd_common::map::{self, MapSpec};
 use netd_common::verdict::Event;
 use netd_common::{Family, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
+use super::count::take;
 use super::host::{find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
 use crate::pipeline::Works;
 use crate::socket::PeerTables;
@@ -194,21 +195,6 @@ impl Tables for Maps {
 /// As many ICMP errors as the kernel's own default for the whole host (`icmp_msgs_per_sec`), on
 /// each CPU.
 const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
-
-/// Takes one from a second's allowance.
-#[inline(always)]
-pub(super) fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
-    if budget.second_s != now_s {
-        budget.second_s = now_s;
-        budget.sent = 0;
-    }
-    if budget.sent >= rate {
-        budget.lost += 1;
-        return false;
-    }
-    budget.sent += 1;
-    true
-}
 
 /// What `bpf_loop` passes on to each round.
 struct Round<'a, G> {
