@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use netd_common::map::config::TRACE_VERDICTS;
-use netd_common::map::counter::{DropKey, TrafficCounter};
+use netd_common::map::counter::{DropKey, EventBudget, TrafficCounter};
 use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use netd_common::{Address, DropReason, EndpointIndex, Hook, IfIndex, Ipv6, V4, V6};
