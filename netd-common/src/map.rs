@@ -12,6 +12,7 @@ pub mod config;
 pub mod counter;
 pub mod endpoint;
 pub mod flow;
+pub mod fragment;
 pub mod network;
 pub mod published;
 
@@ -69,6 +70,7 @@ use config::Config;
 use counter::{DropKey, EndpointCounters, EventBudget, TrafficCounter, VerdictTrace};
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
+use fragment::{FragmentKey, FragmentValue};
 use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue};
 use published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 
@@ -120,6 +122,10 @@ maps! {
     FLOWS_V4 = "flows_v4", Hash, FlowKey<Ipv4>, FlowValue<Ipv4>, 262_144;
     /// IPv6 flows that a reply has confirmed.
     FLOWS_V6 = "flows_v6", Hash, FlowKey<Ipv6>, FlowValue<Ipv6>, 262_144;
+    /// IPv4 datagrams whose first fragment has been seen.
+    FRAGMENTS_V4 = "fragments_v4", LruHash, FragmentKey<Ipv4>, FragmentValue, 8_192;
+    /// IPv6 datagrams whose first fragment has been seen.
+    FRAGMENTS_V6 = "fragments_v6", LruHash, FragmentKey<Ipv6>, FragmentValue, 8_192;
     /// Socket-level translations, to name the peer that the application asked for.
     SOCKET_PEERS = "socket_peers", LruHash, SocketPeerKey, SocketPeer, 65_536;
     /// By endpoint index.
@@ -136,6 +142,8 @@ maps! {
     SNAT_PROBES = "snat_probes", PerCpuArray, u32, u64, 32;
     /// Slot 0: what each CPU may still send to `events`, and what it lost.
     EVENT_BUDGET = "event_budget", PerCpuArray, u32, EventBudget, 1;
+    /// Slot 0: what each CPU may still send of ICMP errors, and what it kept back.
+    ICMP_BUDGET = "icmp_budget", PerCpuArray, u32, EventBudget, 1;
     /// Slot 0: the last verdict of each CPU, written under `config::TRACE_VERDICTS` only.
     SCRATCH = "scratch", PerCpuArray, u32, VerdictTrace, 1;
 }

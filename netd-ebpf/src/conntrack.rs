@@ -9,7 +9,7 @@ use netd_common::map::flow::{
     FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
     FlowKey, FlowValue, is_past, twin,
 };
-use netd_common::wire::{Part, TCP, TCP_FIN, TCP_RST, TCP_SYN};
+use netd_common::wire::{TCP, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
 
 use crate::parse::{Packet, Role};
@@ -35,8 +35,7 @@ pub fn write_twin<A: Address>(twin: &mut FlowKey<A>, proto: u8, value: &FlowValu
 #[inline(always)]
 pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) {
     work.known = Known::No;
-    if !matches!(work.packet.role, Role::Opens | Role::Continues) || work.packet.part == Part::Later
-    {
+    if !matches!(work.packet.role, Role::Opens | Role::Continues) {
         return;
     }
     if tables.read_flow(FlowTable::Confirmed, &work.packet.key, &mut work.entry) {

@@ -5,10 +5,10 @@
 
 use core::ops::ControlFlow;
 
-use netd_common::map::endpoint::{EndpointValue, StationKey, StationValue};
+use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, EndpointValue, StationKey, StationValue};
 use netd_common::map::flow::{FLOW_BRIDGED, FLOW_UPLINK, FlowValue};
 use netd_common::map::network::{ICC_DISABLED, INTERNAL};
-use netd_common::wire::{Ethernet, MacPair};
+use netd_common::wire::{ETHERNET_LEN, Ethernet, IpHeader, MacPair};
 use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
 
 use crate::packet::{Io, PacketBuf};
@@ -16,7 +16,7 @@ use crate::parse::Packet;
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Step, decide, refuse};
 use crate::work::{Known, Work, forget_ways};
-use crate::{conntrack, fragment, icmp, nat, policy};
+use crate::{complain, conntrack, fragment, icmp, nat, policy};
 
 /// A packet whose flow entry says all is translated and sent; one whose entry needs more goes the
 /// slow way.
@@ -106,6 +106,10 @@ pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
+    if work.entry.flags & FLOW_UPLINK != 0 {
+        complain::check_fit(&io.buf, work)?;
+    }
+    forget_ways();
     nat::translate::<F, B>(&mut io.buf, work)?;
     send::<F, B, T>(io, &work.entry)
 }
@@ -148,6 +152,10 @@ pub fn switch<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     endpoint: &EndpointValue,
 ) -> Step<()> {
     let Some(station) = station(&io.tables, endpoint.network, frame.dst) else {
+        if policy::holder::<F, T>(&io.tables, endpoint.network, work.packet.key.dst).is_some() {
+            // The address has moved and the sender does not know yet.
+            return begin::<F, B, T>(io, work);
+        }
         return decide(Decision::Replicate(Sender::Container));
     };
     if io.tables.network(endpoint.network).flags & ICC_DISABLED != 0
@@ -207,6 +215,31 @@ pub fn from_gateway<B: PacketBuf, T: Tables>(
         return decide(Decision::ToVeth(station.ifindex));
     }
     decide(Decision::Replicate(Sender::Host))
+}
+
+/// The host's packet to a MAC that nobody has goes to who holds the address: it has moved and the
+/// host's stack does not know yet.
+#[inline(always)]
+pub fn follow_address<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    frame: &Ethernet,
+    network: NetworkIndex,
+) -> Step<()> {
+    if frame.dst.is_group() || station(&io.tables, network, frame.dst).is_some() {
+        return ControlFlow::Continue(());
+    }
+    let Some(dst) = io.buf.load::<F::Addr>(ETHERNET_LEN + F::Header::ADDRESSES + F::ADDRESS_LEN)
+    else {
+        return ControlFlow::Continue(());
+    };
+    let Some(holder) = policy::holder::<F, T>(&io.tables, network, dst) else {
+        return ControlFlow::Continue(());
+    };
+    if holder.flags & ADDRESS_IS_GATEWAY != 0 {
+        return ControlFlow::Continue(());
+    }
+    io.buf.store(0, &holder.mac).ok().or_drop(DropReason::KernelRefused)?;
+    decide(Decision::ToVeth(holder.ifindex))
 }
 
 /// A packet that the host forwards to a network is as much from outside as one on an uplink.

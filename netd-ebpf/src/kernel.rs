@@ -19,8 +19,10 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_type,
 };
+use netd_common::wire::ETHERTYPE_IPV4;
 use netd_common::{DropReason, Hook, IfIndex, V4, V6};
 
+use crate::complain;
 use crate::packet::Io;
 use crate::pipeline::{self, NextHop};
 use crate::tables::Tables;
@@ -32,6 +34,7 @@ use skb::Skb;
 mod count;
 mod host;
 mod maps;
+mod repeat;
 mod skb;
 pub mod sock;
 
@@ -54,7 +57,12 @@ pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
     if !Verdict::from_word(word).is_last() {
         word = go_on(ctx, hook as u32, word);
     }
-    settle(ctx, hook, Verdict::from_word(word))
+    let verdict = Verdict::from_word(word);
+    let action = settle(ctx, hook, verdict);
+    match complain::called_for(verdict) {
+        Some(reason) => complain(ctx, hook as u32, u32::from(reason as u8)),
+        None => action,
+    }
 }
 
 /// The later stages, in the order in which one leaves a packet to another.
@@ -62,7 +70,8 @@ pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
 #[inline(never)]
 extern "C" fn go_on(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
     let packet = (ctx, hook);
-    let mut word = after(word, Decision::Explain, [explain_v4, explain_v6], packet);
+    let mut word = after(word, Decision::Gather, [gather_v4, gather_v6], packet);
+    word = after(word, Decision::Explain, [explain_v4, explain_v6], packet);
     word = after(word, Decision::CatchUp, [catch_up_v4, catch_up_v6], packet);
     word = after(word, Decision::Begin, [begin_v4, begin_v6], packet);
     word = after(word, Decision::Open, [open_v4, open_v6], packet);
@@ -139,10 +148,56 @@ stages! {
     begin_v6, begin, V6, v6;
     explain_v4, explain, V4, v4;
     explain_v6, explain, V6, v6;
+    gather_v4, gather, V4, v4;
+    gather_v6, gather, V6, v6;
     open_v4, open, V4, v4;
     open_v6, open, V6, v6;
     carry_v4, carry, V4, v4;
     carry_v6, carry, V6, v6;
+}
+
+/// The sender of a dropped packet is told why, if it is to be told at all.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn complain(ctx: *mut __sk_buff, hook: u32, reason: u32) -> i32 {
+    let (Some(works), Some(reason)) = (maps::works(hook), DropReason::from_number(reason as u8))
+    else {
+        return TC_ACT_SHOT;
+    };
+    let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
+    // SAFETY: the context is the one the kernel gave the program.
+    if unsafe { (*ctx).protocol } == u32::from(ETHERTYPE_IPV4.0) {
+        let told = pipeline::complain::<V4, Skb, Maps>(&mut io, &mut works.v4, reason);
+        if told { tell_v4(ctx, hook) } else { TC_ACT_SHOT }
+    } else {
+        let told = pipeline::complain::<V6, Skb, Maps>(&mut io, &mut works.v6, reason);
+        if told { tell_v6(ctx, hook) } else { TC_ACT_SHOT }
+    }
+}
+
+/// How the sender is told.
+macro_rules! errors {
+    ($($name:ident, $family:ty, $work:ident;)+) => {$(
+        /// One family's errors: the packet goes back by the device that it came from.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> i32 {
+            let Some(works) = maps::works(hook) else {
+                return TC_ACT_SHOT;
+            };
+            let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
+            if !pipeline::tell::<$family, Skb, Maps>(&mut io, &works.$work) {
+                return TC_ACT_SHOT;
+            }
+            // SAFETY: the context is the one the kernel gave the program.
+            redirect(IfIndex(unsafe { (*ctx).ifindex }), 0)
+        }
+    )+};
+}
+
+errors! {
+    tell_v4, V4, v4;
+    tell_v6, V6, v6;
 }
 
 /// Does and counts what was decided. Not in the entry point: what stands on the stack there,
@@ -162,6 +217,7 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
         Decision::CatchUp(_)
         | Decision::Begin(_)
         | Decision::Explain(_)
+        | Decision::Gather(_)
         | Decision::Open(_)
         | Decision::Carry(_) => TC_ACT_SHOT,
         Decision::Untouched => TC_ACT_UNSPEC,
@@ -197,6 +253,7 @@ const fn is_taken(decision: Decision) -> bool {
         Decision::CatchUp(_)
         | Decision::Begin(_)
         | Decision::Explain(_)
+        | Decision::Gather(_)
         | Decision::Open(_)
         | Decision::Carry(_)
         | Decision::Drop(_) => false,

@@ -10,6 +10,7 @@
     reason = "the verifier follows a call badly and LLVM cannot return most values from one"
 )]
 
+pub mod complain;
 pub mod conntrack;
 pub mod forward;
 pub mod fragment;

@@ -11,7 +11,7 @@ use netd_common::map::flow::{
     FLOW_BRIDGED, FLOW_DNAT, FLOW_REPLY, FLOW_SNAT, FLOW_UPLINK, FlowKey, FlowValue,
 };
 use netd_common::wire::{
-    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Ports, Rewrite, TCP,
+    AddressPair, ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Part, Ports, Rewrite, TCP,
     TCP_CHECKSUM, UDP, UDP_CHECKSUM,
 };
 use netd_common::{Address, Be16, DropReason, Family};
@@ -233,7 +233,8 @@ fn write<F: Stack, B: PacketBuf>(
     packet: &Packet<F::Addr>,
     rewrite: &Rewrite<F::Addr>,
 ) -> Result<(), Refused> {
-    let has_ports = packet.key.proto == TCP || packet.key.proto == UDP;
+    let has_ports =
+        packet.part != Part::Later && (packet.key.proto == TCP || packet.key.proto == UDP);
     if has_ports && packet.l4 == ETHERNET_LEN + F::Header::LEN {
         return buf.store(ETHERNET_LEN + F::Header::LIFE, rewrite);
     }
@@ -266,6 +267,9 @@ fn rewrite_transport<F: Stack, B: PacketBuf>(
     value: &FlowValue<F::Addr>,
     address_difference: u32,
 ) -> Result<(), Refused> {
+    if packet.part == Part::Later {
+        return Ok(());
+    }
     let proto = packet.key.proto;
     let before = Ports { sport: packet.key.sport, dport: packet.key.dport };
     let after = Ports { sport: value.sport, dport: value.dport };

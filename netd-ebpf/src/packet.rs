@@ -62,6 +62,12 @@ pub trait PacketBuf {
     /// Writes bytes; checksums are the caller's business.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused>;
 
+    /// Cuts the frame or makes it longer; what is new is written next.
+    fn resize(&mut self, len: u32) -> Result<(), Refused>;
+
+    /// Whether an interface takes it whole, or each of its segments.
+    fn fits(&self, ifindex: IfIndex) -> bool;
+
     /// Applies a difference to an IPv4 header checksum.
     fn fold_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Refused>;
 

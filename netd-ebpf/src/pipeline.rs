@@ -7,15 +7,16 @@ use core::ops::ControlFlow;
 
 use netd_common::map::counter::DropKey;
 use netd_common::map::endpoint::EndpointValue;
-use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet};
+use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Part};
 use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
+use crate::complain::{self, Complaint};
 use crate::packet::{Io, PacketBuf};
-use crate::parse::{self, Role};
+use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, Ledger, OrStop, Sender, Step, Verdict, Version, decide};
 use crate::work::{Work, forget_ways};
-use crate::{forward, neighbor, policy};
+use crate::{forward, fragment, neighbor, policy};
 
 /// Tables of both families.
 pub trait AllTables: FamilyTables<V4> + FamilyTables<V6> {}
@@ -120,6 +121,16 @@ pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::explain::<F, B, T>(io, work))
 }
 
+/// A later stage: a fragment.
+#[inline(always)]
+pub fn gather<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    io.ledger = work.ledger;
+    decided(fragment::gather::<F, B, T>(io, work))
+}
+
 /// A later stage: a packet whose new flow needs entries.
 #[inline(always)]
 pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
@@ -128,6 +139,25 @@ pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Verdict {
     io.ledger = work.ledger;
     decided(forward::open::<F, T>(&mut io.tables, work))
+}
+
+/// After a drop: whether the sender is to be told, which `tell` does.
+#[inline(always)]
+pub fn complain<F: Complaint, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+    reason: DropReason,
+) -> bool {
+    complain::complain::<F, B, T>(io, work, reason)
+}
+
+/// After `complain`: whether the packet has become an error to its sender.
+#[inline(always)]
+pub fn tell<F: Complaint, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &Work<F::Addr>,
+) -> bool {
+    complain::tell::<F, B>(&mut io.buf, work).is_ok()
 }
 
 /// The last stage: a packet whose flow entry says all.
@@ -181,12 +211,13 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     if frame.dst.is_group() {
         return decide(Decision::Replicate(Sender::Container));
     }
-    if work.packet.role == Role::Error {
-        let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
-        return explain_or(io, work, F::FAMILY, otherwise);
+    if is_plain(&work.packet) {
+        forward::follow::<F, B, T>(io, work)?;
     }
-    forward::follow::<F, B, T>(io, work)?;
-    container_unknown::<F, B, T>(io, work, frame, endpoint)
+    forget_ways();
+    let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
+    forget_ways();
+    look_closer_or(io, work, F::FAMILY, otherwise)
 }
 
 /// A container's packet that no flow entry decides.
@@ -204,17 +235,31 @@ fn container_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     }
 }
 
-/// Leaves an ICMP error to `explain`, with what becomes of it if it is about no flow of ours.
+/// Whether the packet's own ports say which flow it belongs to.
 #[inline(always)]
-fn explain_or<B, T, A>(
+fn is_plain<A>(packet: &Packet<A>) -> bool {
+    packet.part == Part::Whole && packet.role != Role::Error
+}
+
+/// Leaves an ICMP error to `explain` and a fragment to `gather`, with what becomes of it if it
+/// belongs to no flow of ours, as of any other packet.
+#[inline(always)]
+fn look_closer_or<B, T, A>(
     io: &Io<B, T>,
     work: &mut Work<A>,
     version: Version,
     otherwise: Step<()>,
 ) -> Step<()> {
+    if is_plain(&work.packet) {
+        return otherwise;
+    }
     work.ledger = io.ledger;
     work.otherwise = otherwise.break_value();
-    decide(Decision::Explain(version))
+    decide(if work.packet.part == Part::Whole {
+        Decision::Explain(version)
+    } else {
+        Decision::Gather(version)
+    })
 }
 
 #[inline(always)]
@@ -223,10 +268,14 @@ fn host_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>) -> Step<()> {
     io.ledger.network = network;
     let frame = parse::ethernet(&io.buf).or_drop(DropReason::Truncated)?;
     match frame.ethertype {
-        ETHERTYPE_IPV4 => forward::check_forwarded::<V4, B, T>(io, network)?,
+        ETHERTYPE_IPV4 => {
+            forward::check_forwarded::<V4, B, T>(io, network)?;
+            forward::follow_address::<V4, B, T>(io, &frame, network)?;
+        }
         ETHERTYPE_IPV6 => {
             forward::check_forwarded::<V6, B, T>(io, network)?;
             neighbor::discovery_from_host(io, network)?;
+            forward::follow_address::<V6, B, T>(io, &frame, network)?;
         }
         ETHERTYPE_ARP => neighbor::arp_from_host(io, network)?,
         _ => {}
@@ -254,12 +303,13 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Step<()> {
     parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
     forget_ways();
-    if work.packet.role == Role::Error {
-        let otherwise = arriving_unknown::<F, B, T>(io, work);
-        return explain_or(io, work, F::FAMILY, otherwise);
+    if is_plain(&work.packet) {
+        forward::follow::<F, B, T>(io, work)?;
     }
-    forward::follow::<F, B, T>(io, work)?;
-    arriving_unknown::<F, B, T>(io, work)
+    forget_ways();
+    let otherwise = arriving_unknown::<F, B, T>(io, work);
+    forget_ways();
+    look_closer_or(io, work, F::FAMILY, otherwise)
 }
 
 /// A packet from outside that no flow entry decides.

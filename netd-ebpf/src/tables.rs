@@ -9,6 +9,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
     ROUTED_V6, UplinkValue,
@@ -97,6 +98,9 @@ pub trait Tables {
     /// Counts a masquerade port found at this probe.
     fn count_probe(&mut self, probe: u32);
 
+    /// Takes one ICMP error from this second's allowance.
+    fn may_complain(&mut self) -> bool;
+
     /// Calls `body` with 0, 1, ... until it says true or `rounds` are over: a loop that the
     /// verifier follows once.
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G);
@@ -153,6 +157,12 @@ pub trait FamilyTables<F: Family>: Tables {
 
     /// Removes a flow entry, if it is there.
     fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<F::Addr>);
+
+    /// What a datagram's first fragment left behind.
+    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentValue>;
+
+    /// Leaves it behind.
+    fn remember_fragment(&mut self, key: &FragmentKey<F::Addr>, value: &FragmentValue);
 
     /// Where the host would forward a packet that came from `device`.
     fn route(&self, device: IfIndex, src: &F::Addr, dst: &F::Addr) -> Route<F::Addr>;

@@ -6,8 +6,10 @@
 use std::vec::Vec;
 
 use bytemuck::Pod;
+use netd_common::wire::{ETHERTYPE_IPV4, Ethernet};
 use netd_common::{Hook, IfIndex, V4, V6, csum};
 
+use crate::complain;
 use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::pipeline::{self, Works};
 use crate::verdict::{Decision, Ledger, Verdict, Version};
@@ -32,6 +34,8 @@ pub struct Frame {
     pub vlan: bool,
     /// `skb->mark`.
     pub mark: u32,
+    /// The longest frame that every link takes, where there is a bound.
+    pub link_takes: Option<u32>,
 }
 
 impl Frame {
@@ -81,6 +85,15 @@ impl PacketBuf for Frame {
         Ok(())
     }
 
+    fn resize(&mut self, len: u32) -> Result<(), Refused> {
+        self.bytes.resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn fits(&self, _ifindex: IfIndex) -> bool {
+        self.frame_len() <= self.link_takes.unwrap_or(u32::MAX)
+    }
+
     fn fold_header_checksum(&mut self, offset: u32, difference: u32) -> Result<(), Refused> {
         let field = self.field(offset)?;
         let sum = csum::adjusted(u16::from_ne_bytes([field[0], field[1]]), difference);
@@ -121,6 +134,8 @@ pub struct Outcome {
     pub next_hop: [u32; 4],
     /// Map operations that it cost.
     pub operations: u32,
+    /// The ICMP error that went back for a dropped packet.
+    pub complaint: Option<Frame>,
 }
 
 /// Runs a hook's program with all its stages, as the kernel's edge does.
@@ -138,14 +153,33 @@ pub fn pass(tables: &mut FakeTables, hook: Hook, frame: Frame) -> Outcome {
     while let Some(next) = stage(&mut io, &mut works, verdict) {
         verdict = next;
     }
+    let frame = io.buf.clone();
+    let complaint = complaint(&mut io, &mut works, verdict);
     *tables = io.tables;
     Outcome {
         decision: verdict.decision(),
-        frame: io.buf,
+        frame,
+        complaint,
         ledger: io.ledger,
         next_hop: io.next_hop,
         operations: tables.operations.get() - before,
     }
+}
+
+fn complaint(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) -> Option<Frame> {
+    let reason = complain::called_for(verdict)?;
+    let ethernet = io.buf.load::<Ethernet>(0)?;
+    let told = match ethernet.ethertype {
+        ETHERTYPE_IPV4 => {
+            pipeline::complain::<V4, _, _>(io, &mut works.v4, reason)
+                && pipeline::tell::<V4, _, _>(io, &works.v4)
+        }
+        _ => {
+            pipeline::complain::<V6, _, _>(io, &mut works.v6, reason)
+                && pipeline::tell::<V6, _, _>(io, &works.v6)
+        }
+    };
+    told.then(|| io.buf.clone())
 }
 
 fn stage(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) -> Option<Verdict> {
@@ -156,6 +190,8 @@ fn stage(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) ->
         Decision::Begin(Version::V6) => pipeline::begin::<V6, _, _>(io, &mut works.v6),
         Decision::Explain(Version::V4) => pipeline::explain::<V4, _, _>(io, &mut works.v4),
         Decision::Explain(Version::V6) => pipeline::explain::<V6, _, _>(io, &mut works.v6),
+        Decision::Gather(Version::V4) => pipeline::gather::<V4, _, _>(io, &mut works.v4),
+        Decision::Gather(Version::V6) => pipeline::gather::<V6, _, _>(io, &mut works.v6),
         Decision::Open(Version::V4) => pipeline::open::<V4, _, _>(io, &mut works.v4),
         Decision::Open(Version::V6) => pipeline::open::<V6, _, _>(io, &mut works.v6),
         Decision::Carry(Version::V4) => pipeline::carry::<V4, _, _>(io, &mut works.v4),

@@ -1,6 +1,8 @@
 //! The packet path without a kernel: the truth table, packet lives, and properties.
 
+mod complain;
 mod errors;
+mod fragments;
 mod life;
 mod neighbor;
 mod property;

@@ -40,6 +40,8 @@ pub enum Decision {
     Begin(Version),
     /// It is an ICMP error: for `pipeline::explain`.
     Explain(Version),
+    /// It is a fragment: for `pipeline::gather`.
+    Gather(Version),
     /// Its plan needs a flow: for `pipeline::open`.
     Open(Version),
     /// Its flow entry says all: for `pipeline::carry`.
@@ -94,6 +96,7 @@ impl Verdict {
             k if k == VerdictKind::CatchUp as u32 => Decision::CatchUp(version),
             k if k == VerdictKind::Begin as u32 => Decision::Begin(version),
             k if k == VerdictKind::Explain as u32 => Decision::Explain(version),
+            k if k == VerdictKind::Gather as u32 => Decision::Gather(version),
             k if k == VerdictKind::Open as u32 => Decision::Open(version),
             k if k == VerdictKind::Carry as u32 => Decision::Carry(version),
             k if k == VerdictKind::Drop as u32 => Decision::Drop(reason(detail)),
@@ -126,6 +129,14 @@ impl Verdict {
     #[allow(clippy::cast_possible_truncation, reason = "the kind is the lowest byte")]
     pub const fn is_last(self) -> bool {
         (self.0.get() as u8) < VerdictKind::CatchUp as u8
+    }
+
+    /// Why the packet was dropped, if it was.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "each part is cut out at its own width")]
+    pub const fn drop_reason(self) -> Option<DropReason> {
+        let word = self.0.get();
+        if word as u8 == VerdictKind::Drop as u8 { Some(reason((word >> 8) as u8)) } else { None }
     }
 
     /// As tests read it back from the scratch map.
@@ -173,6 +184,9 @@ impl From<Decision> for Verdict {
             }
             Decision::Explain(version) => {
                 Self::pack(VerdictKind::Explain, number(version), NOBODY, NOWHERE)
+            }
+            Decision::Gather(version) => {
+                Self::pack(VerdictKind::Gather, number(version), NOBODY, NOWHERE)
             }
             Decision::Open(version) => {
                 Self::pack(VerdictKind::Open, number(version), NOBODY, NOWHERE)

@@ -5,7 +5,7 @@
 //! the many ways to a step count as one.
 
 use netd_common::map::flow::{FlowKey, FlowValue};
-use netd_common::wire::Rewrite;
+use netd_common::wire::{Icmp, Rewrite};
 
 use crate::parse::Packet;
 use crate::plan::Plan;
@@ -44,7 +44,9 @@ pub struct Work<A> {
     pub rewrite: Rewrite<A>,
     /// The plan of a new flow.
     pub plan: Plan<A>,
-    /// What becomes of an ICMP error that is about no flow of ours.
+    /// What a dropped packet's sender is told.
+    pub error: Icmp,
+    /// What becomes of an ICMP error or a fragment that belongs to no flow of ours.
     pub otherwise: Option<Verdict>,
     /// Whom the packet is counted against.
     pub ledger: Ledger,

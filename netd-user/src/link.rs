@@ -10,6 +10,7 @@ pub mod host;
 mod listener;
 mod netlink;
 pub mod netns;
+pub mod sockets;
 mod sysctl;
 mod veth;
 pub mod watch;

@@ -319,6 +319,7 @@ impl<E: Effects> Reconciler<E> {
             self.raise_links(desired).await?;
         }
         self.write_entries(plan.publish).await?;
+        let gone = tables::addresses_gone(&desired.tables, &self.held.tables);
         for write in plan.deletes {
             tracing::debug!(map = write.map.name, entries = write.entries.count, "deleting");
             self.effects.delete(write.map, &write.entries).await?;
@@ -326,6 +327,9 @@ impl<E: Effects> Reconciler<E> {
             self.changed += 1;
         }
         self.write_config(&desired.tables.config, stales_flows).await?;
+        if !gone.is_empty() {
+            self.effects.end_sockets(gone).await;
+        }
         self.owes_generation = false;
         Ok(())
     }

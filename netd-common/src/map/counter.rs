@@ -122,6 +122,8 @@ pub enum VerdictKind {
     Carry = 13,
     /// Left to the stage that translates ICMP errors.
     Explain = 14,
+    /// Left to the stage that finds a fragment's ports.
+    Gather = 15,
 }
 
 layout!(

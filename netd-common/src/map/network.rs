@@ -20,6 +20,10 @@ pub struct NetworkValue {
     pub snat_v4: Ipv4,
     /// Chosen masquerade source (`host_ipv6`), or all zero.
     pub snat_v6: Ipv6,
+    /// The gateway's address, or all zero.
+    pub gateway_v4: Ipv4,
+    /// The gateway's address, or all zero.
+    pub gateway_v6: Ipv6,
     /// MAC of the gateway device.
     pub gateway_mac: MacAddr,
     /// Always zero.
@@ -91,7 +95,7 @@ pub struct UplinkValue {
 pub const UPLINK_HAS_MAC: u16 = 1;
 
 layout!(
-    NetworkValue, 44;
+    NetworkValue, 64;
     SubnetKey<Ipv4>, 8;
     SubnetKey<Ipv6>, 20;
     SubnetValue, 4;

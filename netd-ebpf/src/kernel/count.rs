@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use netd_common::map::config::TRACE_VERDICTS;
-use netd_common::map::counter::{DropKey, TrafficCounter};
+use netd_common::map::counter::{DropKey, EventBudget, TrafficCounter};
 use netd_common::verdict::Event;
 use netd_common::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use netd_common::{Address, EndpointIndex, IfIndex, Ipv6, NetworkIndex, V4, V6};
+use netd_common::{Address, EndpointIndex, IfIndex, Ipv6, V4, V6};
 
 use super::maps::{COUNTERS, DROPS, EVENT_BUDGET, EVENTS, Maps, SCRATCH, works};
 use super::skb::Skb;
@@ -86,13 +86,17 @@ fn may_report(ctx: *mut __sk_buff) -> bool {
         return false;
     };
     // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
-    let budget = unsafe { &mut *budget };
-    let now = tables.now_s();
-    if budget.second_s != now {
-        budget.second_s = now;
+    take(unsafe { &mut *budget }, tables.now_s(), tables.config().event_rate)
+}
+
+/// Takes one from a second's allowance.
+#[inline(always)]
+pub(super) fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
+    if budget.second_s != now_s {
+        budget.second_s = now_s;
         budget.sent = 0;
     }
-    if budget.sent >= tables.config().event_rate {
+    if budget.sent >= rate {
         budget.lost += 1;
         return false;
     }
@@ -141,15 +145,16 @@ fn describe(skb: &Skb, works: &mut Works, event: &mut Event) {
     };
     match frame.ethertype {
         ETHERTYPE_IPV4 => {
-            let packet = &mut works.v4.packet;
-            if parse::ip::<V4, Skb>(skb, NetworkIndex::HOST, packet).is_some() {
+            // As it was: a complaint to its sender still needs it.
+            let (network, packet) = (works.dropped.network, &mut works.v4.packet);
+            if parse::ip::<V4, Skb>(skb, network, packet).is_some() {
                 event.family = 4;
                 fill(event, packet, mapped);
             }
         }
         ETHERTYPE_IPV6 => {
-            let packet = &mut works.v6.packet;
-            if parse::ip::<V6, Skb>(skb, NetworkIndex::HOST, packet).is_some() {
+            let (network, packet) = (works.dropped.network, &mut works.v6.packet);
+            if parse::ip::<V6, Skb>(skb, network, packet).is_some() {
                 event.family = 6;
                 fill(event, packet, |addr| addr);
             }

@@ -9,7 +9,7 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{
     Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
 };
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use netd_common::map::config::Config;
 use netd_common::map::counter::{
@@ -19,15 +19,17 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use netd_common::map::{self, MapSpec};
 use netd_common::verdict::Event;
 use netd_common::{Family, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
+use super::count::take;
 use super::host::{find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
+use super::repeat::repeat;
 use crate::pipeline::Works;
-use crate::socket::PeerTables;
 use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route, Tables};
 
 const fn capacity(spec: &MapSpec) -> usize {
@@ -61,7 +63,9 @@ maps! {
     FLOWS_NEW_V6 = "flows_new_v6", LruHashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
     FLOWS_V4 = "flows_v4", HashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
     FLOWS_V6 = "flows_v6", HashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
-    SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
+    FRAGMENTS_V4 = "fragments_v4", LruHashMap<FragmentKey<Ipv4>, FragmentValue>;
+    FRAGMENTS_V6 = "fragments_v6", LruHashMap<FragmentKey<Ipv6>, FragmentValue>;
+    pub(super) SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
     pub(super) COUNTERS = "counters", PerCpuArray<EndpointCounters>;
     PUBLISHED_HITS = "published_hits", PerCpuArray<u64>;
     pub(super) DROPS = "drops", PerCpuHashMap<DropKey, TrafficCounter>;
@@ -69,6 +73,7 @@ maps! {
     pub(super) EVENTS = "events", RingBuf<Event>;
     SNAT_PROBES = "snat_probes", PerCpuArray<u64>;
     pub(super) EVENT_BUDGET = "event_budget", PerCpuArray<EventBudget>;
+    ICMP_BUDGET = "icmp_budget", PerCpuArray<EventBudget>;
     pub(super) SCRATCH = "scratch", PerCpuArray<VerdictTrace>;
 }
 
@@ -184,29 +189,25 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn may_complain(&mut self) -> bool {
+        ICMP_BUDGET.get_ptr_mut(0).is_some_and(|budget| {
+            // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
+            take(unsafe { &mut *budget }, self.now_s(), ICMP_ERRORS_PER_SECOND)
+        })
+    }
+
+    #[inline(always)]
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G) {
-        let mut round = Round { tables: self, body };
-        // SAFETY: the callback takes an index and the context given here, which outlives the loop.
-        unsafe { bpf_loop(rounds, Round::<'_, G>::run as *mut c_void, (&raw mut round).cast(), 0) };
+        repeat(self, rounds, body);
     }
 }
 
-/// What `bpf_loop` passes on to each round.
-struct Round<'a, G> {
-    tables: &'a mut Maps,
-    body: G,
-}
-
-impl<G: FnMut(&mut Maps, u32) -> bool> Round<'_, G> {
-    extern "C" fn run(index: u32, round: *mut Self) -> i64 {
-        // SAFETY: bpf_loop passes on what `repeat` gave it.
-        let round = unsafe { &mut *round };
-        i64::from((round.body)(round.tables, index))
-    }
-}
+/// As many ICMP errors as the kernel's own default for the whole host (`icmp_msgs_per_sec`), on
+/// each CPU.
+const ICMP_ERRORS_PER_SECOND: u32 = 1_000;
 
 macro_rules! family_tables {
-    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $route:ident, $tuple:ident) => {
+    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $fragments:ident, $route:ident, $tuple:ident) => {
         impl FamilyTables<$family> for Maps {
             #[inline(always)]
             fn address(&self, key: &AddressKey<<$family as Family>::Addr>) -> Option<AddressValue> {
@@ -313,6 +314,25 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
+            fn fragment(
+                &self,
+                key: &FragmentKey<<$family as Family>::Addr>,
+            ) -> Option<FragmentValue> {
+                // SAFETY: copied at once; a datagram's fragments all leave the same behind.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn remember_fragment(
+                &mut self,
+                key: &FragmentKey<<$family as Family>::Addr>,
+                value: &FragmentValue,
+            ) {
+                // A full table evicts; without memory the later fragments are dropped and counted.
+                let _refused = $fragments.insert(key, value, 0);
+            }
+
+            #[inline(always)]
             fn route(
                 &self,
                 device: IfIndex,
@@ -339,6 +359,7 @@ family_tables!(
     PUBLISHED_V4,
     FLOWS_V4,
     FLOWS_NEW_V4,
+    FRAGMENTS_V4,
     route_v4,
     tuple_v4
 );
@@ -350,6 +371,7 @@ family_tables!(
     PUBLISHED_V6,
     FLOWS_V6,
     FLOWS_NEW_V6,
+    FRAGMENTS_V6,
     route_v6,
     tuple_v6
 );
@@ -369,19 +391,5 @@ const fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
         Ok(()) => Ok(()),
         Err(EEXIST) => Err(InsertError::Exists),
         Err(_) => Err(InsertError::Full),
-    }
-}
-
-impl PeerTables for Maps {
-    #[inline(always)]
-    fn peer(&self, key: &SocketPeerKey) -> Option<SocketPeer> {
-        // SAFETY: copied at once.
-        unsafe { SOCKET_PEERS.get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn remember(&mut self, key: &SocketPeerKey, peer: &SocketPeer) {
-        // A full table evicts; without memory the application sees the backend's address.
-        let _refused = SOCKET_PEERS.insert(key, peer, 0);
     }
 }

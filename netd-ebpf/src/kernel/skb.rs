@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use bytemuck::Pod;
 use netd_common::IfIndex;
@@ -14,6 +15,9 @@ use crate::packet::{ChecksumField, Cover, PacketBuf, Refused};
 
 /// Linux 6.16 on: the pseudo header is IPv6's, which no header checksum makes up for.
 const BPF_F_IPV6: u64 = 1 << 7;
+
+/// `bpf_check_mtu`: the segments of a super-packet, too.
+const BPF_MTU_CHK_SEGS: u64 = 1;
 
 /// The packet that a program was called for.
 #[derive(Debug)]
@@ -108,6 +112,22 @@ impl PacketBuf for Skb {
                 0,
             )
         })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: u32) -> Result<(), Refused> {
+        // SAFETY: takes plain numbers; the kernel checks the length.
+        done(unsafe { bpf_skb_change_tail(self.ctx, len, 0) })
+    }
+
+    #[inline(always)]
+    fn fits(&self, ifindex: IfIndex) -> bool {
+        let mut mtu = 0u32;
+        // SAFETY: the helper reads and writes the one word.
+        let code =
+            unsafe { bpf_check_mtu(self.ctx.cast(), ifindex.0, &raw mut mtu, 0, BPF_MTU_CHK_SEGS) };
+        // A negative number: no such interface, which the redirect finds out.
+        code <= 0
     }
 
     #[inline(always)]

@@ -7,10 +7,11 @@ use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use netd_common::map::published::{SocketPeer, SocketPeerKey};
 use netd_common::{Be16, Family, Ipv4, Ipv6};
 
-use super::maps::Maps;
-use crate::socket::{self, Named, mapped, unmapped};
+use super::maps::{Maps, SOCKET_PEERS};
+use crate::socket::{self, Named, PeerTables, mapped, unmapped};
 use crate::tables::Tables;
 
 /// The kernel goes on.
@@ -153,4 +154,18 @@ pub fn guard_bind<F: Family>(ctx: *mut bpf_sock) -> i32 {
         }
     };
     if socket::is_taken(&Maps::new(ctx.cast()), &wanted) { REFUSE } else { ALLOW }
+}
+
+impl PeerTables for Maps {
+    #[inline(always)]
+    fn peer(&self, key: &SocketPeerKey) -> Option<SocketPeer> {
+        // SAFETY: copied at once.
+        unsafe { SOCKET_PEERS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, key: &SocketPeerKey, peer: &SocketPeer) {
+        // A full table evicts; without memory the application sees the backend's address.
+        let _refused = SOCKET_PEERS.insert(key, peer, 0);
+    }
 }

@@ -13,6 +13,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
+use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Address, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
@@ -37,6 +38,8 @@ pub struct FakeFamily<A> {
     pub flows: BTreeMap<FlowKey<A>, FlowValue<A>>,
     /// `flows_new_*`.
     pub flows_new: BTreeMap<FlowKey<A>, FlowValue<A>>,
+    /// `fragments_*`.
+    pub fragments: BTreeMap<FragmentKey<A>, FragmentValue>,
     /// Addresses that the host's routes lead to by another way than the default.
     pub routes: BTreeMap<A, Route<A>>,
     /// All others.
@@ -56,6 +59,7 @@ impl<A: Address> Default for FakeFamily<A> {
             published: BTreeMap::new(),
             flows: BTreeMap::new(),
             flows_new: BTreeMap::new(),
+            fragments: BTreeMap::new(),
             routes: BTreeMap::new(),
             default_route: Route::Missing,
             sockets: BTreeSet::new(),
@@ -91,6 +95,8 @@ pub struct FakeTables {
     pub hits: BTreeMap<u32, u64>,
     /// `snat_probes`.
     pub probes: BTreeMap<u32, u64>,
+    /// ICMP errors that may still be sent, and one.
+    pub complaints_left: u32,
     /// Map operations so far.
     pub operations: Cell<u32>,
     /// Insertions and removals among them: those that take a lock.
@@ -151,6 +157,11 @@ impl Tables for FakeTables {
 
     fn count_probe(&mut self, probe: u32) {
         *self.probes.entry(probe).or_default() += 1;
+    }
+
+    fn may_complain(&mut self) -> bool {
+        self.complaints_left = self.complaints_left.saturating_sub(1);
+        self.complaints_left > 0
     }
 
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, mut body: G) {
@@ -241,6 +252,16 @@ macro_rules! family_tables {
                     FlowTable::Confirmed => self.$field.flows.remove(key),
                     FlowTable::New => self.$field.flows_new.remove(key),
                 };
+            }
+
+            fn fragment(&self, key: &FragmentKey<$addr>) -> Option<FragmentValue> {
+                self.operation();
+                self.$field.fragments.get(key).copied()
+            }
+
+            fn remember_fragment(&mut self, key: &FragmentKey<$addr>, value: &FragmentValue) {
+                self.operation();
+                self.$field.fragments.insert(*key, *value);
             }
 
             fn route(&self, _device: IfIndex, _src: &$addr, dst: &$addr) -> Route<$addr> {

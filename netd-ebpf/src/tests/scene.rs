@@ -143,6 +143,7 @@ pub(super) fn host_tables<F: Lab>() -> FakeTables {
             ..Config::ZERO
         },
         now_s: 1_000,
+        complaints_left: 3,
         ..FakeTables::default()
     };
     let masquerade = MASQUERADE_V4 | MASQUERADE_V6;
@@ -188,6 +189,8 @@ fn add_network<F: Lab>(tables: &mut FakeTables, network: u8, flags: u32, hosts: 
         gateway: gateway(network),
         member_count: u32::try_from(hosts.len()).unwrap(),
         mtu: 1_500,
+        gateway_v4: V4::at(network, 1),
+        gateway_v6: V6::at(network, 1),
         gateway_mac: mac(network, 1),
         ..NetworkValue::default()
     };

@@ -1,10 +1,11 @@
 //! What the reconciler can do to a kernel: the seam between its order and the system.
 //!
 //! Law: every method is one step that can fail alone; a method that finds its work done already
-//! succeeds without writing.
+//! succeeds without writing. Ending sockets is a courtesy to their owners, and nothing fails for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use netd_common::Hook;
@@ -85,6 +86,8 @@ pub trait Effects: Send {
         map: MapSpec,
         entries: &Entries,
     ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Ends the host's sockets that are connected to one of these addresses.
+    fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) -> impl Future<Output = ()> + Send;
     /// Binds a port.
     fn hold(&mut self, port: HeldPort) -> impl Future<Output = Outcome<()>> + Send;
     /// Lets go of it.

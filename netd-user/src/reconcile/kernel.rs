@@ -1,6 +1,7 @@
 //! The real kernel behind `Effects`: links by netlink, maps and programs by bpf, ports by sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use netd_common::Hook;
@@ -15,7 +16,7 @@ use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::host::{HostLinks, owner_tag};
-use crate::link::{LinkError, facts, netns};
+use crate::link::{LinkError, facts, netns, sockets};
 
 /// This host.
 #[derive(Debug)]
@@ -198,6 +199,14 @@ impl Effects for KernelEffects {
     async fn delete(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
         self.step()?;
         Ok(self.dataplane.delete(&map, &entries.keys)?)
+    }
+
+    async fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) {
+        match tokio::task::spawn_blocking(move || sockets::end(&peers)).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(count)) => tracing::debug!(count, "sockets ended whose peer is gone"),
+            Ok(Err(error)) => tracing::warn!(%error, "sockets whose peer is gone stay open"),
+        }
     }
 
     async fn hold(&mut self, port: HeldPort) -> Outcome<()> {

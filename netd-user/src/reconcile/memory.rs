@@ -3,7 +3,8 @@
 //! Laws: it can fail at the n-th effect; after every write no entry refers to a link, an endpoint or a
 //! network that is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 use bytemuck::pod_read_unaligned;
@@ -183,6 +184,10 @@ impl Effects for MemoryEffects {
         self.write(map, entries);
         self.assert_nothing_dangles();
         Ok(())
+    }
+
+    async fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) {
+        self.log.push(format!("end sockets to {peers:?}"));
     }
 
     async fn hold(&mut self, port: HeldPort) -> Outcome<()> {

@@ -1,6 +1,11 @@
 //! The writes that turn the held tables into the desired ones, as bytes and in order. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use bytemuck::{Pod, bytes_of};
+use netd_common::Address;
+use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, AddressKey, AddressValue};
 use netd_common::map::{MapSpec, PUBLISHED_V4, PUBLISHED_V6};
 
 use super::effects::Entries;
@@ -98,6 +103,23 @@ impl Visit for Deletes<'_> {
         self.plan.deletes.push(Write { map: T::SPEC, entries, adopt: Box::new(adopt) });
         Ok(())
     }
+}
+
+/// Addresses of endpoints that no network holds any more.
+pub(super) fn addresses_gone(desired: &Tables, held: &Tables) -> BTreeSet<IpAddr> {
+    let v4 = gone(&desired.addresses_v4, &held.addresses_v4).map(IpAddr::from);
+    let v6 = gone(&desired.addresses_v6, &held.addresses_v6).map(IpAddr::from);
+    v4.chain(v6).collect()
+}
+
+/// A link-local address says nothing without its network: it is nobody's peer.
+fn gone<'a, A: Address>(
+    desired: &'a BTreeMap<AddressKey<A>, AddressValue>,
+    held: &'a BTreeMap<AddressKey<A>, AddressValue>,
+) -> impl Iterator<Item = A> + 'a {
+    let removed = held.iter().filter(|(key, _)| !desired.contains_key(key));
+    let endpoints = removed.filter(|(_, value)| value.flags & ADDRESS_IS_GATEWAY == 0);
+    endpoints.map(|(key, _)| key.addr).filter(|addr| !addr.is_link_local())
 }
 
 fn joined<'a, T: Pod>(items: impl ExactSizeIterator<Item = &'a T>) -> Vec<u8> {

@@ -89,6 +89,7 @@ async fn an_endpoint_is_removed_in_the_reverse_order() {
     reconciler.apply(&compiler(&vec![(1, vec![])])).await.unwrap();
     let expected = "put networks 1, delete published_v4 1, delete members 1, delete stations 1, \
                     delete addresses_v4 1, delete endpoints 1, put config 1, \
+                    end sockets to {10.0.1.4}, \
                     detach from_container from veth4, detach to_container from veth4, \
                     delete link veth4, delete namespace /run/netns/4, release 4004";
     assert_eq!(reconciler.effects.log.join(", "), expected);

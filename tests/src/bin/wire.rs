@@ -1,10 +1,13 @@
 //! The harness's server and client as a program, to be run where no thread of a test can be: as a
 //! sandbox's own process. `wire serve PORT…` serves TCP and UDP on both families until it is ended;
-//! `wire tcp|udp ADDRESS TEXT` asks once and prints `seen as …, answered from …`.
+//! `wire tcp|udp ADDRESS TEXT` asks once and prints `seen as …, answered from …`; `wire keep ADDRESS`
+//! and `wire stay-udp|stay-tcp ADDRESS` keep asking from one socket, which stays connected or not.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{ErrorKind, Read as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use netd_tests::wire::{Answer, ask_tcp, ask_udp, serve_tcp, serve_udp};
@@ -22,12 +25,69 @@ fn main() -> Result<()> {
             say(&ask_udp(target.parse()?, text.as_bytes())?);
             Ok(())
         }
-        _ => bail!("usage: wire serve PORT… | wire tcp|udp ADDRESS TEXT"),
+        ["keep", target] => keep(target.parse()?),
+        ["stay-udp", target] => stay_udp(target.parse()?),
+        ["stay-tcp", target] => stay_tcp(target.parse()?),
+        _ => {
+            bail!("usage: wire serve PORT… | tcp|udp ADDRESS TEXT | keep|stay-udp|stay-tcp ADDRESS")
+        }
     }
 }
 
 fn say(answer: &Answer) {
     println!("seen as {}, answered from {}", answer.seen_as, answer.from);
+}
+
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
+
+fn udp_socket() -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(BETWEEN_QUESTIONS))?;
+    Ok(socket)
+}
+
+/// Names the target with each datagram, until the program is ended.
+fn keep(target: SocketAddr) -> Result<()> {
+    let socket = udp_socket()?;
+    for number in 0u32.. {
+        let asked = socket.send_to(b"again", target).and_then(|_| socket.recv_from(&mut [0; 128]));
+        println!("{} {number}", if asked.is_ok() { "answered" } else { "silence" });
+        thread::sleep(BETWEEN_QUESTIONS);
+    }
+    Ok(())
+}
+
+/// Connects once, and asks until the socket says that it has ended.
+fn stay_udp(target: SocketAddr) -> Result<()> {
+    let socket = udp_socket()?;
+    socket.connect(target)?;
+    for number in 0u32.. {
+        match socket.send(b"again").and_then(|_| socket.recv(&mut [0; 128])) {
+            Ok(_) => println!("answered {number}"),
+            Err(error) if has_ended(&error) => break,
+            Err(error) => println!("silence {number}: {error}"),
+        }
+        thread::sleep(BETWEEN_QUESTIONS);
+    }
+    println!("ended");
+    Ok(())
+}
+
+/// The socket says so once; after that it has no peer.
+fn has_ended(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionAborted
+        || error.raw_os_error() == Some(nix::errno::Errno::EDESTADDRREQ as i32)
+}
+
+/// Connects once, and waits for the end of the connection.
+fn stay_tcp(target: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(target)?;
+    println!("answered 0");
+    match stream.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionAborted => println!("ended"),
+        other => println!("{other:?}"),
+    }
+    Ok(())
 }
 
 /// Every port, both protocols, until the program is ended.

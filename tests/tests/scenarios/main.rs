@@ -10,15 +10,20 @@
 
 mod bad_input;
 mod egress;
+mod errors;
 mod footprint;
+mod fragments;
 mod host;
 mod isolation;
 mod life;
 mod limits;
 mod publish;
+mod recreated;
 mod seen;
+mod segment;
 mod settings;
 mod switch;
+mod topology;
 mod verbs;
 
 use std::net::{IpAddr, SocketAddr};

@@ -64,6 +64,7 @@ impl<'a> Switch<'a> {
 
     fn network_value(&self) -> NetworkValue {
         let bridge = &self.network.bridge;
+        let (gateway_v4, gateway_v6) = self.gateway_of_each_family();
         NetworkValue {
             flags: network_flags(self.network),
             gateway: self.gateway,
@@ -71,9 +72,23 @@ impl<'a> Switch<'a> {
             mtu: self.mtu,
             snat_v4: bridge.host_ipv4.map(Ipv4::from).unwrap_or_default(),
             snat_v6: bridge.host_ipv6.map(Ipv6::from).unwrap_or_default(),
+            gateway_v4,
+            gateway_v6,
             gateway_mac: self.gateway_mac,
             pad: 0,
         }
+    }
+
+    /// All zero where there is none.
+    fn gateway_of_each_family(&self) -> (Ipv4, Ipv6) {
+        let mut gateways = (Ipv4::default(), Ipv6::default());
+        for addr in gateway_addresses(self.network) {
+            match addr.ip() {
+                IpAddr::V4(addr) => gateways.0 = addr.into(),
+                IpAddr::V6(addr) => gateways.1 = addr.into(),
+            }
+        }
+        gateways
     }
 
     /// A pool of everything (`--ipam-driver null`) marks no address as the network's.
