@@ -57,11 +57,21 @@ impl Container {
 
     /// The sandbox of that name as it is now.
     pub fn find(daemon: &Daemon<'_>, name: &str) -> Result<Self> {
-        let text = daemon.ok(&["sandbox", "inspect", name])?;
-        let mut all: Value = serde_json::from_str(&text).context("inspect is no JSON")?;
-        let described = all.get_mut(0).map(Value::take).context("inspect shows nothing")?;
-        let path = described["Netns"].as_str().context("no namespace is shown")?.to_owned();
-        Ok(Self { name: name.to_owned(), netns: Netns::at(path), described })
+        Self::find_all(daemon, &[name])?.pop().context("inspect shows nothing")
+    }
+
+    /// The sandboxes of those names, in their order.
+    pub fn find_all(daemon: &Daemon<'_>, names: &[&str]) -> Result<Vec<Self>> {
+        let text = daemon.ok(&[&["sandbox", "inspect"], names].concat())?;
+        let all: Vec<Value> = serde_json::from_str(&text).context("inspect is no JSON")?;
+        all.into_iter().map(Self::described_by).collect()
+    }
+
+    fn described_by(described: Value) -> Result<Self> {
+        let text = |key: &str| described[key].as_str().map(str::to_owned);
+        let name = text("Name").context("no name is shown")?;
+        let netns = Netns::at(text("Netns").context("no namespace is shown")?);
+        Ok(Self { name, netns, described })
     }
 
     /// What `inspect` shows.

@@ -68,12 +68,9 @@ pub(super) fn observe(
 
 fn configure(name: &str, link: &GatewayLink) -> Result<(), LinkError> {
     sysctl::write(name, if link.ipv4 { sysctl::FORWARD_IPV4 } else { sysctl::KEEP_IPV4 })?;
-    if link.ipv6 {
-        sysctl::write(name, sysctl::WITH_IPV6)?;
-        sysctl::write(name, sysctl::FORWARD_IPV6)
-    } else {
-        sysctl::write(name, sysctl::WITHOUT_IPV6)
-    }
+    sysctl::write(name, sysctl::FORGETFUL_IPV4)?;
+    sysctl::write_ipv6(name, link.ipv6)?;
+    if link.ipv6 { sysctl::write(name, sysctl::FORWARD_IPV6) } else { Ok(()) }
 }
 
 /// Without a carrier the kernel makes no link-local address, and neighbour discovery wants one.

@@ -11,23 +11,30 @@ use super::LinkError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     family: &'static str,
+    table: &'static str,
     key: &'static str,
     value: &'static str,
 }
 
+impl Setting {
+    fn path(&self, interface: &str) -> PathBuf {
+        ["/proc/sys/net", self.family, self.table, interface, self.key].iter().collect()
+    }
+}
+
 const fn ipv4(key: &'static str, value: &'static str) -> Setting {
-    Setting { family: "ipv4", key, value }
+    Setting { family: "ipv4", table: "conf", key, value }
 }
 
 const fn ipv6(key: &'static str, value: &'static str) -> Setting {
-    Setting { family: "ipv6", key, value }
+    Setting { family: "ipv6", table: "conf", key, value }
 }
 
 /// The interface takes no part in IPv6.
 pub(super) const WITHOUT_IPV6: &[Setting] = &[ipv6("disable_ipv6", "1")];
 
 /// IPv6 with addresses from us alone, usable at once: duplicates can't be, the model deals them out.
-pub(super) const WITH_IPV6: &[Setting] = &[
+const WITH_IPV6: &[Setting] = &[
     ipv6("disable_ipv6", "0"),
     ipv6("accept_ra", "0"),
     ipv6("accept_dad", "0"),
@@ -44,11 +51,23 @@ pub(super) const KEEP_IPV4: &[Setting] = &[ipv4("forwarding", "0"), ipv4("rp_fil
 /// A gateway device forwards IPv6.
 pub(super) const FORWARD_IPV6: &[Setting] = &[ipv6("forwarding", "1")];
 
+/// Neighbours are believed for a second or two. The kernel has one neighbour table for all namespaces
+/// (`gc_thresh3`, 1 024 entries) and keeps an entry as long as it is believed; asking again costs
+/// nothing here, because the programs answer.
+pub(super) const FORGETFUL_IPV4: &[Setting] = &[neighbors("ipv4")];
+
+/// The same for IPv6.
+const FORGETFUL_IPV6: &[Setting] = &[neighbors("ipv6")];
+
+const fn neighbors(family: &'static str) -> Setting {
+    Setting { family, table: "neigh", key: "base_reachable_time_ms", value: "2000" }
+}
+
 /// Writes settings of one interface. IPv6 ones don't exist where the kernel runs without IPv6, and
 /// then have nothing to turn off.
 pub(super) fn write(interface: &str, settings: &[Setting]) -> Result<(), LinkError> {
     for setting in settings {
-        let path = path_of(interface, setting.family, setting.key);
+        let path = setting.path(interface);
         match fs::write(&path, setting.value) {
             Err(error)
                 if error.kind() == std::io::ErrorKind::NotFound && settings == WITHOUT_IPV6 => {}
@@ -57,6 +76,15 @@ pub(super) fn write(interface: &str, settings: &[Setting]) -> Result<(), LinkErr
         }
     }
     Ok(())
+}
+
+/// Turns the interface's part in IPv6 on or off.
+pub(super) fn write_ipv6(interface: &str, on: bool) -> Result<(), LinkError> {
+    if !on {
+        return write(interface, WITHOUT_IPV6);
+    }
+    write(interface, WITH_IPV6)?;
+    write(interface, FORGETFUL_IPV6)
 }
 
 /// Whether the interface forwards packets of the family (`ipv4`, `ipv6`).

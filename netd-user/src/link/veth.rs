@@ -115,8 +115,12 @@ pub(super) async fn observe(
 /// Sets the inner end's settings and connects to its namespace; the inner end's index.
 async fn enter(link: &VethLink) -> Result<(Netlink, u32), LinkError> {
     let interface = link.interface.clone();
-    let settings = if link.ipv6 { sysctl::WITH_IPV6 } else { sysctl::WITHOUT_IPV6 };
-    let write = move || sysctl::write(&interface, settings).and_then(|()| netns::index(&interface));
+    let ipv6 = link.ipv6;
+    let write = move || {
+        sysctl::write(&interface, sysctl::FORGETFUL_IPV4)?;
+        sysctl::write_ipv6(&interface, ipv6)?;
+        netns::index(&interface)
+    };
     let (sandbox, index) = Netlink::connect_in(&link.netns, write).await?;
     Ok((sandbox, index?))
 }
