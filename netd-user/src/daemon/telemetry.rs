@@ -62,7 +62,7 @@ impl Telemetry for DataplaneTelemetry {
 
     fn maps(&self) -> Vec<MapStatus> {
         let fill = readable(self.stats.map_fill());
-        let status = |fill: crate::dataplane::stats::MapFill| MapStatus {
+        let status = |fill: MapFill| MapStatus {
             name: fill.name.to_owned(),
             entries: fill.entries,
             capacity: fill.capacity,
@@ -146,22 +146,11 @@ impl DataplaneStats for KernelStats {
     }
 
     fn map_fill(&self) -> Result<Vec<MapFill>, StatsError> {
-        let fill = |fill: crate::dataplane::stats::MapFill| MapFill {
-            name: fill.name,
-            entries: fill.entries,
-            capacity: fill.capacity,
-        };
-        Ok(self.0.map_fill()?.into_iter().map(fill).collect())
+        Ok(self.0.map_fill()?)
     }
 
     fn flow_counts(&self) -> Result<FlowCounts, StatsError> {
-        let counts = self.0.flow_counts()?;
-        Ok(FlowCounts {
-            new_v4: counts.new_v4,
-            new_v6: counts.new_v6,
-            v4: counts.v4,
-            v6: counts.v6,
-        })
+        Ok(self.0.flow_counts()?)
     }
 }
 

@@ -21,6 +21,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use crate::dataplane::stats::{FlowCounts, MapFill};
 use crate::model::{Model, SandboxId};
 use dataplane::DataplaneCollector;
 use inventory::InventoryCollector;
@@ -51,30 +52,6 @@ pub trait DataplaneStats: Send + Sync {
     fn map_fill(&self) -> Result<Vec<MapFill>, StatsError>;
     /// Entries of the flow table.
     fn flow_counts(&self) -> Result<FlowCounts, StatsError>;
-}
-
-/// How full a map is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapFill {
-    /// The map.
-    pub name: &'static str,
-    /// Entries in use.
-    pub entries: u64,
-    /// Entries it can hold.
-    pub capacity: u64,
-}
-
-/// Entries of the flow table by family and state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounts {
-    /// IPv4 entries that no reply has confirmed.
-    pub new_v4: u64,
-    /// IPv6 entries that no reply has confirmed.
-    pub new_v6: u64,
-    /// IPv4 entries of confirmed flows.
-    pub v4: u64,
-    /// IPv6 entries of confirmed flows.
-    pub v6: u64,
 }
 
 /// How full an address pool is.
