@@ -139,6 +139,7 @@ impl World {
             occupied: Vec::new(),
             host_addresses: BTreeSet::from([HOST.into()]),
             port_range: (32_768, 60_999),
+            reserved_ports: Vec::new(),
             busy_ports: BTreeSet::new(),
             uplink_mtu: 1_500,
             settings: Arc::clone(&self.settings),

@@ -96,7 +96,7 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
     }
     for sandbox in model.sandboxes.values() {
         if sandbox.owns_netns && sandbox.mode != SandboxMode::Host {
-            desired.namespaces.insert(sandbox.id, sandbox.netns.clone());
+            desired.namespaces.insert(sandbox.netns.clone());
         }
         publish::add(sandbox, &context, &mut desired);
     }

@@ -39,8 +39,8 @@ pub type Compile = dyn Fn(&HostFacts) -> Desired + Send + Sync;
 
 /// The reconciler as the controller sees it.
 pub trait Kernel: Send + 'static {
-    /// The host as it is now.
-    fn facts(&mut self) -> impl Future<Output = Result<HostFacts, ReconcileError>> + Send;
+    /// The host as it is now; the same allocation as long as nothing changed.
+    fn facts(&mut self) -> impl Future<Output = Result<Arc<HostFacts>, ReconcileError>> + Send;
     /// Makes the kernel match; repeated, it writes nothing.
     fn apply(
         &mut self,
@@ -54,7 +54,7 @@ pub trait Kernel: Send + 'static {
 }
 
 impl<E: Effects + 'static> Kernel for Reconciler<E> {
-    async fn facts(&mut self) -> Result<HostFacts, ReconcileError> {
+    async fn facts(&mut self) -> Result<Arc<HostFacts>, ReconcileError> {
         Self::facts(self).await
     }
 

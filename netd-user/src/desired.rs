@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use netd_common::map::config::Config;
@@ -16,7 +15,7 @@ use netd_common::map::network::{
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Hook, IfIndex, Ipv4, Ipv6, MacAddr};
 
-use crate::model::{Proto, SandboxId};
+use crate::model::{NetnsPath, Proto};
 
 /// Everything that should be. Entries that need an interface index appear once `HostFacts` knows the
 /// link: the reconciler makes links, looks again and compiles again.
@@ -25,7 +24,7 @@ pub struct Desired {
     /// Links of ours, by name.
     pub links: BTreeMap<String, Link>,
     /// Namespaces of ours.
-    pub namespaces: BTreeMap<SandboxId, PathBuf>,
+    pub namespaces: BTreeSet<NetnsPath>,
     /// Programs on links, by link name.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries.
@@ -62,7 +61,7 @@ pub struct GatewayLink {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VethLink {
     /// Path of the sandbox's namespace.
-    pub netns: PathBuf,
+    pub netns: NetnsPath,
     /// Name in the sandbox.
     pub interface: String,
     /// MAC in the sandbox.

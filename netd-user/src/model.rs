@@ -13,6 +13,7 @@ pub mod invariants;
 pub mod ipam;
 mod ledger;
 mod lookup;
+mod netns;
 pub mod network;
 mod options;
 pub mod pool;
@@ -29,6 +30,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -37,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use endpoint::{Endpoint, EndpointSpec};
 pub use id::{EndpointId, NetworkId, SandboxId};
 pub use ipam::PoolUsage;
+pub use netns::NetnsPath;
 pub use network::{Network, NetworkSpec};
 pub use port::{PortSpec, Proto, Publication};
 pub use refusal::{Refusal, RefusalKind};
@@ -132,12 +135,22 @@ pub struct Circumstances {
     pub host_addresses: BTreeSet<IpAddr>,
     /// First and last port for random publishing (`ip_local_port_range`).
     pub port_range: (u16, u16),
-    /// Ports that random publishing passes over: reserved, or found busy by an earlier try.
+    /// Ports that random publishing passes over (`ip_local_reserved_ports`): ten thousands as a rule.
+    pub reserved_ports: Vec<RangeInclusive<u16>>,
+    /// Ports that an earlier try found busy: passed over, too.
     pub busy_ports: BTreeSet<(Proto, u16)>,
     /// MTU of the uplink, which networks inherit.
     pub uplink_mtu: u32,
     /// The daemon's settings.
     pub settings: Arc<Settings>,
+}
+
+impl Circumstances {
+    /// Whether random publishing passes over a port.
+    pub(crate) fn passes_over(&self, proto: Proto, port: u16) -> bool {
+        self.busy_ports.contains(&(proto, port))
+            || self.reserved_ports.iter().any(|range| range.contains(&port))
+    }
 }
 
 /// The settings of the daemon that the model obeys; names and meanings of Docker's daemon.json.

@@ -16,11 +16,12 @@ mod tables;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytemuck::bytes_of;
+use netd_common::Hook;
 use netd_common::map::CONFIG;
 use netd_common::map::config::Config;
-use netd_common::{Hook, IfIndex};
 
 use crate::dataplane::DataplaneError;
 use crate::dataplane::events::EventReader;
@@ -112,8 +113,8 @@ pub struct Reconciler<E = KernelEffects> {
     synced: bool,
     /// Whether a change has been made without a new generation.
     owes_generation: bool,
-    /// Under which index each link was last seen.
-    indexes: BTreeMap<String, IfIndex>,
+    /// The host as the last compilation saw it.
+    seen: Arc<HostFacts>,
     changed: usize,
 }
 
@@ -163,13 +164,13 @@ impl<E: Effects> Reconciler<E> {
             held: Observed::default(),
             synced: false,
             owes_generation: true,
-            indexes: BTreeMap::new(),
+            seen: Arc::default(),
             changed: 0,
         }
     }
 
     /// The host as it is now. Cheap: only what changed since the last look is read.
-    pub async fn facts(&mut self) -> Result<HostFacts, ReconcileError> {
+    pub async fn facts(&mut self) -> Result<Arc<HostFacts>, ReconcileError> {
         self.effects.facts().await
     }
 
@@ -203,16 +204,19 @@ impl<E: Effects> Reconciler<E> {
             if !self.make_links(&desired).await? {
                 break;
             }
-            let facts = self.effects.facts().await?;
-            self.remember_indexes(&facts);
-            desired = compile(&facts);
+            self.seen = self.effects.facts().await?;
+            desired = compile(&self.seen);
         }
         self.write(&desired, true).await?;
         self.remove(&desired).await
     }
 
     /// Takes stock where an error or another's hand has left it open what is there.
-    async fn sync(&mut self, desired: &Desired, facts: &HostFacts) -> Result<(), ReconcileError> {
+    async fn sync(
+        &mut self,
+        desired: &Desired,
+        facts: &Arc<HostFacts>,
+    ) -> Result<(), ReconcileError> {
         if self.synced {
             self.forget_gone(facts);
         } else {
@@ -221,24 +225,19 @@ impl<E: Effects> Reconciler<E> {
             self.held = self.effects.observe(desired, &trusted.collect()).await?;
             self.synced = true;
         }
-        self.remember_indexes(facts);
+        self.seen = Arc::clone(facts);
         Ok(())
     }
 
     /// Links that others deleted, replaced or took down.
     fn forget_gone(&mut self, facts: &HostFacts) {
-        let indexes = &self.indexes;
-        let stands = |name: &String| {
-            facts.links.get(name).is_some_and(|link| indexes.get(name) == Some(&link.ifindex))
-        };
+        let index = |seen: &HostFacts, name: &String| seen.links.get(name).map(|link| link.ifindex);
+        let seen = &self.seen;
+        let stands =
+            |name: &String| index(facts, name).is_some_and(|now| index(seen, name) == Some(now));
         self.held.links.retain(|name, _| stands(name));
         self.held.programs.retain(|(name, _)| stands(name));
         self.held.up.retain(|name| stands(name) && facts.links[name].up);
-    }
-
-    fn remember_indexes(&mut self, facts: &HostFacts) {
-        let indexes = facts.links.iter().map(|(name, link)| (name.clone(), link.ifindex));
-        self.indexes = indexes.collect();
     }
 
     /// Links that can't be changed into what is desired go first, with all that refers to them.
@@ -279,12 +278,11 @@ impl<E: Effects> Reconciler<E> {
     }
 
     async fn create_namespaces(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for path in desired.namespaces.values() {
-            if !self.held.namespaces.contains(path) {
-                self.effects.create_namespace(path).await?;
-                self.held.namespaces.insert(path.clone());
-                self.changed += 1;
-            }
+        let missing = desired.namespaces.difference(&self.held.namespaces);
+        for path in missing.cloned().collect::<Vec<_>>() {
+            self.effects.create_namespace(&path).await?;
+            self.held.namespaces.insert(path);
+            self.changed += 1;
         }
         Ok(())
     }
@@ -403,8 +401,7 @@ impl<E: Effects> Reconciler<E> {
         for name in links.cloned().collect::<Vec<_>>() {
             self.remove_link(&name).await?;
         }
-        let wanted: BTreeSet<&PathBuf> = desired.namespaces.values().collect();
-        let namespaces = self.held.namespaces.iter().filter(|path| !wanted.contains(path));
+        let namespaces = self.held.namespaces.difference(&desired.namespaces);
         for path in namespaces.cloned().collect::<Vec<_>>() {
             self.effects.delete_namespace(&path).await?;
             self.held.namespaces.remove(&path);

@@ -23,7 +23,7 @@ use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, VethLink};
 use netd_user::facts::HostFacts;
 use netd_user::link::host::{HostLinks, owner_tag};
 use netd_user::link::{facts, netns, watch};
-use netd_user::model::{Proto, SandboxId};
+use netd_user::model::Proto;
 use netd_user::reconcile::{ReconcileError, Reconciler, ReconcilerOptions};
 use nix::sched::{CloneFlags, unshare};
 
@@ -477,9 +477,7 @@ impl Host {
 fn endpoint(desired: &mut Desired, facts: &HostFacts, dir: &Path, index: u32) {
     let name = format!("veth{index}");
     let path = dir.join("netns").join(format!("{index}"));
-    let mut id = [0; 32];
-    id[..4].copy_from_slice(&index.to_be_bytes());
-    desired.namespaces.insert(SandboxId(id), path.clone());
+    desired.namespaces.insert(path.as_path().into());
     desired.links.insert(name.clone(), veth(&path, index));
     desired.programs.insert((name.clone(), Hook::FromContainer));
     desired.programs.insert((name.clone(), Hook::ToContainer));
@@ -517,7 +515,7 @@ fn veth(netns: &Path, number: u32) -> Link {
     let v6 = network_with_host(&format!("fd00:9::{number:x}:7/64"));
     let routes = [route("0.0.0.0/0", Some("10.9.0.1")), route("::/0", Some("fd00:9::1"))];
     Link::Veth(VethLink {
-        netns: netns.to_owned(),
+        netns: netns.into(),
         interface: "eth0".to_owned(),
         mac: MacAddr([2, 0, 0, 9, high, low]),
         mtu: 1500,

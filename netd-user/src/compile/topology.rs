@@ -4,13 +4,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::sync::Arc;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::model::network::{DriverKind, GatewayMode, Pool};
-use crate::model::{Endpoint, Model, Network, NetworkId, Sandbox, SandboxId};
+use crate::model::{Endpoint, Model, NetnsPath, Network, NetworkId, Sandbox, SandboxId};
 
 const EVERYTHING_V4: Ipv4Network =
     Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).expect("zero is a prefix length");
@@ -112,8 +111,8 @@ impl<'a> Topology<'a> {
     }
 
     /// Path of a sandbox's namespace.
-    pub fn netns(&self, sandbox: SandboxId) -> Option<&'a Path> {
-        self.sandboxes.get(&sandbox).map(|sandbox| sandbox.netns.as_path())
+    pub fn netns(&self, sandbox: SandboxId) -> Option<&'a NetnsPath> {
+        self.sandboxes.get(&sandbox).map(|sandbox| &sandbox.netns)
     }
 
     /// The endpoint by which a sandbox leaves and its published ports enter.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::facts::HostFacts;
+use crate::link::facts;
 use crate::model::{Circumstances, Proto, Settings};
 
 /// Docker's range where the kernel tells none.
@@ -22,7 +24,7 @@ pub trait Host: Send + 'static {
     /// First and last port for random publishing.
     fn port_range(&mut self) -> (u16, u16);
     /// Ports that random publishing passes over.
-    fn reserved_ports(&mut self) -> BTreeSet<u16>;
+    fn reserved_ports(&mut self) -> Vec<RangeInclusive<u16>>;
 }
 
 /// The machine we run on.
@@ -42,73 +44,31 @@ impl Host for ProcHost {
     }
 
     fn port_range(&mut self) -> (u16, u16) {
-        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-        text.ok().and_then(|text| parse_range(&text)).unwrap_or(FALLBACK_PORTS)
+        facts::local_port_range().unwrap_or(FALLBACK_PORTS)
     }
 
-    fn reserved_ports(&mut self) -> BTreeSet<u16> {
-        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
-        text.map(|text| parse_reserved(&text)).unwrap_or_default()
+    fn reserved_ports(&mut self) -> Vec<RangeInclusive<u16>> {
+        facts::reserved_ports().unwrap_or_default()
     }
 }
 
 /// Gathers what a command is judged by. `busy` are ports that an earlier try found taken.
 pub(super) fn gather<H: Host>(
     host: &mut H,
-    facts: &HostFacts,
+    seen: &HostFacts,
     settings: &Arc<Settings>,
     busy: &BTreeSet<(Proto, u16)>,
 ) -> std::io::Result<Circumstances> {
-    let port_range = host.port_range();
-    let mut busy_ports = passed_over(&host.reserved_ports(), port_range);
-    busy_ports.extend(busy);
-    let nameservers = facts.nameservers.iter().map(|addr| (*addr).into());
+    let nameservers = seen.nameservers.iter().map(|addr| (*addr).into());
     Ok(Circumstances {
         now_ns: host.now_ns(),
         seed: host.entropy()?,
-        occupied: facts.routes.iter().copied().chain(nameservers).collect(),
-        host_addresses: facts.addresses.keys().copied().collect(),
-        port_range,
-        busy_ports,
-        uplink_mtu: facts.uplinks.first().map_or(FALLBACK_MTU, |uplink| uplink.mtu),
+        occupied: seen.routes.iter().copied().chain(nameservers).collect(),
+        host_addresses: seen.addresses.keys().copied().collect(),
+        port_range: host.port_range(),
+        reserved_ports: host.reserved_ports(),
+        busy_ports: busy.clone(),
+        uplink_mtu: seen.uplinks.first().map_or(FALLBACK_MTU, |uplink| uplink.mtu),
         settings: Arc::clone(settings),
     })
-}
-
-/// Reserved ports of the range, for every protocol. Ten thousands as a rule: built in order, at once.
-fn passed_over(reserved: &BTreeSet<u16>, (first, last): (u16, u16)) -> BTreeSet<(Proto, u16)> {
-    let within: Vec<u16> = reserved.range(first..=last.max(first)).copied().collect();
-    let ports = |proto| within.iter().map(move |port| (proto, *port));
-    [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().flat_map(ports).collect()
-}
-
-fn parse_range(text: &str) -> Option<(u16, u16)> {
-    let mut ports = text.split_whitespace().map(str::parse);
-    let (first, last) = (ports.next()?.ok()?, ports.next()?.ok()?);
-    (first <= last).then_some((first, last))
-}
-
-fn parse_reserved(text: &str) -> BTreeSet<u16> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
-    };
-    text.trim().split(',').filter_map(range).flatten().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_port_settings_are_read_as_written() {
-        assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
-        assert_eq!(parse_range("60999 32768"), None);
-        assert_eq!(parse_range(""), None);
-        assert_eq!(
-            parse_reserved("80,49152-49154\n"),
-            BTreeSet::from([80, 49_152, 49_153, 49_154])
-        );
-        assert_eq!(parse_reserved("\n"), BTreeSet::new());
-    }
 }

@@ -2,6 +2,7 @@
 //! machine that stands still.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,8 +108,8 @@ impl FakeState {
 }
 
 impl Kernel for FakeKernel {
-    async fn facts(&mut self) -> Result<HostFacts, ReconcileError> {
-        Ok(self.with(|state| state.facts.clone()))
+    async fn facts(&mut self) -> Result<Arc<HostFacts>, ReconcileError> {
+        Ok(self.with(|state| Arc::new(state.facts.clone())))
     }
 
     async fn apply(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
@@ -142,8 +143,8 @@ impl Host for StillHost {
         (32_768, 60_999)
     }
 
-    fn reserved_ports(&mut self) -> BTreeSet<u16> {
-        BTreeSet::from([32_768])
+    fn reserved_ports(&mut self) -> Vec<RangeInclusive<u16>> {
+        vec![32_768..=32_768]
     }
 }
 

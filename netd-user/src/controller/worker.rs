@@ -110,7 +110,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             None => world::draw_memory(&mut host).map_err(StartError::Entropy)?,
         };
         let settings = Arc::new(Settings { ula_prefix: memory.ula_prefix, ..settings });
-        let facts = Arc::new(kernel.facts().await?);
+        let facts = kernel.facts().await?;
         let (requests_sender, requests) = mpsc::channel(QUEUE_LEN);
         let (departed_sender, departed) = mpsc::unbounded_channel();
         let published = Arc::new(ArcSwap::default());
@@ -237,7 +237,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         command: Command,
         busy: &BTreeSet<(Proto, u16)>,
     ) -> Result<(Arc<Model>, Outcome), ControllerError> {
-        self.state.facts = Arc::new(self.kernel.facts().await?);
+        self.state.facts = self.kernel.facts().await?;
         let circumstances =
             circumstances::gather(&mut self.host, &self.state.facts, &self.settings, busy)
                 .map_err(ControllerError::Entropy)?;
@@ -341,7 +341,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             tracing::error!(problem, "the kernel could not be brought in line, trying again");
         }
         if let Ok(facts) = self.kernel.facts().await {
-            self.state.facts = Arc::new(facts);
+            self.state.facts = facts;
         }
         if self.state.problem.is_none() && self.state.left_out.is_empty() {
             self.state.applied_revision = self.state.revision;

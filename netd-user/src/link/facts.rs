@@ -26,11 +26,7 @@ pub fn nameservers(resolv_conf: &Path) -> Result<Vec<IpAddr>, LinkError> {
 pub fn local_port_range() -> Result<(u16, u16), LinkError> {
     let path = Path::new(PORT_RANGE);
     let text = fs::read_to_string(path).map_err(failed("read", path))?;
-    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(first)), Some(Ok(last))) => Ok((first, last)),
-        _ => Err(failed("understand", path)(io::ErrorKind::InvalidData.into())),
-    }
+    parse_range(&text).ok_or_else(|| failed("understand", path)(io::ErrorKind::InvalidData.into()))
 }
 
 /// Ports that the kernel never picks by itself.
@@ -124,6 +120,12 @@ impl PortSet {
     }
 }
 
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.trim().split_once(char::is_whitespace)?;
+    let (first, last) = (first.parse().ok()?, last.trim().parse().ok()?);
+    (first <= last).then_some((first, last))
+}
+
 fn parse_ranges(text: &str) -> Vec<RangeInclusive<u16>> {
     let parse = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -151,6 +153,13 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LinkEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_local_port_range_is_read_as_the_kernel_writes_it() {
+        assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
+        assert_eq!(parse_range("60999 32768"), None);
+        assert_eq!(parse_range(""), None);
+    }
 
     #[test]
     fn port_sets_survive_their_text() {

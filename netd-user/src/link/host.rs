@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rtnetlink::sys::Socket;
 
@@ -23,6 +24,8 @@ pub struct HostLinks {
     owner: u32,
     resolv_conf: PathBuf,
     netns_cookie: u64,
+    /// What was told last, while nothing of it has changed.
+    told: Option<Arc<HostFacts>>,
 }
 
 impl std::fmt::Debug for HostLinks {
@@ -50,24 +53,29 @@ impl HostLinks {
             owner,
             resolv_conf,
             netns_cookie: netns::cookie()?,
+            told: None,
         };
         links.read_all().await?;
         Ok(links)
     }
 
-    /// The host as it is now.
-    pub async fn facts(&mut self) -> Result<HostFacts, LinkError> {
+    /// The host as it is now; the same allocation as long as nothing changed.
+    pub async fn facts(&mut self) -> Result<Arc<HostFacts>, LinkError> {
         self.catch_up().await?;
-        let mut facts = self.cache.facts(self.owner);
-        facts.nameservers = facts::nameservers(&self.resolv_conf)?;
-        facts.netns_cookie = self.netns_cookie;
-        Ok(facts)
+        let nameservers = facts::nameservers(&self.resolv_conf)?;
+        if let Some(told) = self.told.as_ref().filter(|told| told.nameservers == nameservers) {
+            return Ok(Arc::clone(told));
+        }
+        let netns_cookie = self.netns_cookie;
+        let facts = HostFacts { nameservers, netns_cookie, ..self.cache.facts(self.owner) };
+        Ok(Arc::clone(self.told.insert(Arc::new(facts))))
     }
 
     /// Reads everything again.
     pub async fn read_all(&mut self) -> Result<(), LinkError> {
         // What is queued is older than the dumps.
         listener::drain(&self.listener)?;
+        self.told = None;
         self.cache = Cache::of_dumps(
             self.netlink.links().await?,
             &self.netlink.addresses().await?,
@@ -183,6 +191,7 @@ impl HostLinks {
     /// once.
     async fn read_addresses(&mut self) -> Result<(), LinkError> {
         self.catch_up().await?;
+        self.told = None;
         self.cache.replace_addresses(&self.netlink.addresses().await?);
         Ok(())
     }
@@ -190,6 +199,9 @@ impl HostLinks {
     async fn catch_up(&mut self) -> Result<(), LinkError> {
         match listener::drain(&self.listener)? {
             Heard::Messages(messages) => {
+                if !messages.is_empty() {
+                    self.told = None;
+                }
                 for message in messages {
                     self.cache.absorb(message);
                 }

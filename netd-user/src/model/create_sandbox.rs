@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::apply::Change;
 use super::endpoint::EndpointSpec;
 use super::id::{NetworkId, SandboxId};
+use super::netns::NetnsPath;
 use super::network::DriverKind;
 use super::port::{PortSpec, Proto, parse_expose};
 use super::predefined::BRIDGE;
@@ -151,17 +152,15 @@ impl Change<'_> {
         loop {
             let id = SandboxId(self.rand.id());
             let path = self.netns_path(id);
-            // As bytes: comparing paths part by part takes milliseconds for thousands.
-            let path = path.as_os_str();
-            let free = |held: &Sandbox| held.id != id && held.netns.as_os_str() != path;
+            let free = |held: &Sandbox| held.id != id && held.netns != path;
             if self.model.sandboxes.values().all(|held| free(held)) {
                 return id;
             }
         }
     }
 
-    fn netns_path(&self, id: SandboxId) -> PathBuf {
-        self.now.settings.netns_dir.join(format!("netd-{}", id.short()))
+    fn netns_path(&self, id: SandboxId) -> NetnsPath {
+        self.now.settings.netns_dir.join(format!("netd-{}", id.short())).into()
     }
 
     /// Where its namespace is, and whether we make it.
@@ -170,14 +169,15 @@ impl Change<'_> {
         id: SandboxId,
         mode: SandboxMode,
         given: Option<PathBuf>,
-    ) -> Result<(PathBuf, bool), Refusal> {
+    ) -> Result<(NetnsPath, bool), Refusal> {
         match (mode, given) {
-            (SandboxMode::Host, None) => Ok((PathBuf::from(HOST_NETNS), false)),
+            (SandboxMode::Host, None) => Ok((Path::new(HOST_NETNS).into(), false)),
             (SandboxMode::Host, Some(_)) => {
                 Err(Refusal::invalid("conflicting options: network namespace and the network mode"))
             }
             (SandboxMode::Bridged | SandboxMode::None, None) => Ok((self.netns_path(id), true)),
             (SandboxMode::Bridged | SandboxMode::None, Some(path)) => {
+                let path = path.into();
                 check_netns(&self.model, &path)?;
                 Ok((path, false))
             }
@@ -185,14 +185,14 @@ impl Change<'_> {
     }
 }
 
-fn check_netns(model: &Model, path: &Path) -> Result<(), Refusal> {
+fn check_netns(model: &Model, path: &NetnsPath) -> Result<(), Refusal> {
     let shown = path.display();
     if !path.is_absolute() || path.to_str().is_none_or(|text| text.contains('\0')) {
         return Err(Refusal::invalid(format_args!(
             "network namespace \"{shown}\": an absolute path is needed"
         )));
     }
-    match model.sandboxes.values().find(|held| held.netns == path) {
+    match model.sandboxes.values().find(|held| held.netns == *path) {
         None => Ok(()),
         Some(held) => Err(Refusal::conflict(format_args!(
             "network namespace {shown} is already in use by container {}",

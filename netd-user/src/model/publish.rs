@@ -211,7 +211,7 @@ impl Grant<'_> {
     ) -> Result<u16, Refusal> {
         let within = |port: &u16| (host.0..=host.1).contains(port);
         let free = |port: &u16| self.is_free(addrs, *port, spec.proto);
-        let quiet = |port: &u16| !self.now.busy_ports.contains(&(spec.proto, *port)) && free(port);
+        let quiet = |port: &u16| !self.now.passes_over(spec.proto, *port) && free(port);
         self.had(addrs, spec.container.0, spec.proto)
             .filter(within)
             .or_else(|| (host.0..=host.1).find(quiet))
@@ -234,9 +234,8 @@ impl Grant<'_> {
         let start = self.next_port.get(&proto).copied().filter(|port| range.contains(port));
         let start = start.unwrap_or(*range.start());
         let mut turn = (start..=last).chain(*range.start()..start);
-        let port = turn.find(|port| {
-            !self.now.busy_ports.contains(&(proto, *port)) && self.is_free(addrs, *port, proto)
-        });
+        let port = turn
+            .find(|port| !self.now.passes_over(proto, *port) && self.is_free(addrs, *port, proto));
         let port = port.ok_or_else(all_allocated)?;
         self.next_port.insert(proto, if port >= last { *range.start() } else { port + 1 });
         Ok(port)

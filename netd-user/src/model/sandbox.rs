@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::EndpointSpec;
 use super::id::SandboxId;
+use super::netns::NetnsPath;
 use super::port::{PortSpec, Proto, Publication};
 
 /// What a user asks for.
@@ -46,7 +47,7 @@ pub struct Sandbox {
     /// How it is attached.
     pub mode: SandboxMode,
     /// Path of its network namespace.
-    pub netns: PathBuf,
+    pub netns: NetnsPath,
     /// Whether we made the namespace, and so remove it.
     pub owns_netns: bool,
     /// Host name.

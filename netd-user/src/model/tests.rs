@@ -190,6 +190,7 @@ fn circumstances(settings: Settings) -> Circumstances {
         occupied: Vec::new(),
         host_addresses: BTreeSet::from(["192.0.2.1".parse().expect("an address")]),
         port_range: (32_768, 32_771),
+        reserved_ports: Vec::new(),
         busy_ports: BTreeSet::new(),
         uplink_mtu: 1_500,
         settings: Arc::new(settings),

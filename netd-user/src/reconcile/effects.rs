@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use netd_common::Hook;
 use netd_common::map::MapSpec;
@@ -14,6 +15,7 @@ use netd_common::map::MapSpec;
 use super::ReconcileError;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::HostFacts;
+use crate::model::NetnsPath;
 
 /// What is in the kernel of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Observed {
     /// Those of them that are up.
     pub up: BTreeSet<String>,
     /// Namespaces of ours that exist.
-    pub namespaces: BTreeSet<PathBuf>,
+    pub namespaces: BTreeSet<NetnsPath>,
     /// Attached programs.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries; unused slots of arrays left out.
@@ -48,8 +50,8 @@ pub type Outcome<T> = Result<T, ReconcileError>;
 
 /// A kernel.
 pub trait Effects: Send {
-    /// The host as it is now.
-    fn facts(&mut self) -> impl Future<Output = Outcome<HostFacts>> + Send;
+    /// The host as it is now; the same allocation as long as nothing changed.
+    fn facts(&mut self) -> impl Future<Output = Outcome<Arc<HostFacts>>> + Send;
     /// Reads back what is ours. The inside of links in `trusted` is taken as it stands there, as long
     /// as the link itself is still the same.
     fn observe(

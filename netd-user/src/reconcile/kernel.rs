@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use netd_common::Hook;
 use netd_common::map::MapSpec;
@@ -17,6 +18,7 @@ use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::host::{HostLinks, owner_tag};
 use crate::link::{LinkError, facts, netns, sockets};
+use crate::model::NetnsPath;
 
 /// This host.
 #[derive(Debug)]
@@ -101,11 +103,11 @@ impl KernelEffects {
     }
 
     /// Ours that exist. An entry whose namespace never came to be, or went in a reboot, is dropped.
-    fn namespaces(&self) -> Result<BTreeSet<PathBuf>, ReconcileError> {
+    fn namespaces(&self) -> Result<BTreeSet<NetnsPath>, ReconcileError> {
         let mut existing = BTreeSet::new();
         for path in self.ledger.namespaces()? {
             if netns::exists(&path) {
-                existing.insert(path);
+                existing.insert(path.into());
             } else {
                 netns::delete(&path)?;
                 self.ledger.remove(&path)?;
@@ -121,7 +123,7 @@ impl KernelEffects {
 }
 
 impl Effects for KernelEffects {
-    async fn facts(&mut self) -> Outcome<HostFacts> {
+    async fn facts(&mut self) -> Outcome<Arc<HostFacts>> {
         Ok(self.links.facts().await?)
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytemuck::pod_read_unaligned;
 use netd_common::map::MapSpec;
@@ -96,12 +97,13 @@ impl MemoryEffects {
 }
 
 impl Effects for MemoryEffects {
-    async fn facts(&mut self) -> Outcome<HostFacts> {
+    async fn facts(&mut self) -> Outcome<Arc<HostFacts>> {
         let fact = |(name, index): (&String, &IfIndex)| {
             let up = self.state.up.contains(name);
             (name.clone(), LinkFact { ifindex: *index, up, ..LinkFact::default() })
         };
-        Ok(HostFacts { links: self.indexes.iter().map(fact).collect(), ..HostFacts::default() })
+        let links = self.indexes.iter().map(fact).collect();
+        Ok(Arc::new(HostFacts { links, ..HostFacts::default() }))
     }
 
     async fn observe(
@@ -114,13 +116,13 @@ impl Effects for MemoryEffects {
 
     async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {
         self.step(format!("create namespace {}", path.display()))?;
-        assert!(self.state.namespaces.insert(path.to_owned()), "namespace made twice");
+        assert!(self.state.namespaces.insert(path.into()), "namespace made twice");
         Ok(())
     }
 
     async fn delete_namespace(&mut self, path: &Path) -> Outcome<()> {
         self.step(format!("delete namespace {}", path.display()))?;
-        assert!(self.state.namespaces.remove(path), "namespace was there");
+        assert!(self.state.namespaces.remove(&path.into()), "namespace was there");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::memory::MemoryEffects;
 use super::*;
 use crate::dataplane::delta::{Table, Visit, in_put_order};
 use crate::desired::{GatewayLink, Tables, VethLink};
-use crate::model::{Proto, SandboxId};
+use crate::model::{NetnsPath, Proto};
 
 /// A host's networks, each with the numbers of its endpoints; an endpoint publishes its own number.
 type World = Vec<(u32, Vec<u32>)>;
@@ -239,7 +239,7 @@ fn add_network(desired: &mut Desired, facts: &HostFacts, network: u32, endpoints
 
 fn add_endpoint(desired: &mut Desired, facts: &HostFacts, network: u32, endpoint: u32) {
     let name = format!("veth{endpoint}");
-    let netns = PathBuf::from(format!("/run/netns/{endpoint}"));
+    let netns = NetnsPath::from(PathBuf::from(format!("/run/netns/{endpoint}")));
     let link = VethLink {
         netns: netns.clone(),
         interface: "eth0".to_owned(),
@@ -249,7 +249,7 @@ fn add_endpoint(desired: &mut Desired, facts: &HostFacts, network: u32, endpoint
         routes: BTreeSet::new(),
         ipv6: false,
     };
-    desired.namespaces.insert(SandboxId([octet(endpoint); 32]), netns);
+    desired.namespaces.insert(netns);
     desired.links.insert(name.clone(), Link::Veth(link));
     desired.programs.insert((name.clone(), Hook::FromContainer));
     desired.programs.insert((name.clone(), Hook::ToContainer));

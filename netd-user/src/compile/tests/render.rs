@@ -18,8 +18,8 @@ pub(super) fn desired(desired: &Desired) -> String {
     for (name, link) in &desired.links {
         line(&mut text, "link", name, &self::link(link));
     }
-    for (sandbox, path) in &desired.namespaces {
-        line(&mut text, "namespace", &sandbox.short(), &path.display().to_string());
+    for path in &desired.namespaces {
+        let _ = writeln!(text, "namespace {}", path.display());
     }
     for (link, hook) in &desired.programs {
         line(&mut text, "program", link, hook.name());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use netd_common::{IfIndex, MacAddr};
@@ -58,7 +58,7 @@ impl World {
             name: name.to_owned(),
             created_ns: 0,
             mode: if endpoints.is_empty() { SandboxMode::None } else { SandboxMode::Bridged },
-            netns: PathBuf::from("/run/netns").join(name),
+            netns: Path::new("/run/netns").join(name).into(),
             owns_netns: true,
             hostname: name.to_owned(),
             dns: Vec::new(),

@@ -41,7 +41,7 @@ pub(super) fn veth(attachment: Attachment<'_>, context: &Context<'_>) -> Option<
     let Attachment { endpoint, network } = attachment;
     let netns = context.topology.netns(endpoint.sandbox)?;
     Some(VethLink {
-        netns: netns.to_owned(),
+        netns: netns.clone(),
         interface: endpoint.interface.clone(),
         mac: endpoint.mac,
         mtu: context.mtu(network),

@@ -176,7 +176,7 @@ fn crowded(count: u32) -> World {
         };
         let id = SandboxId(bytes(1));
         let name = format!("s{at}");
-        let netns = PathBuf::from(format!("/run/netns/{name}"));
+        let netns = PathBuf::from(format!("/run/netns/{name}")).into();
         world
             .model
             .sandboxes
