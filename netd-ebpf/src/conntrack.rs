@@ -7,14 +7,13 @@
 use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::{
     FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
-    FlowKey, FlowValue, is_past, twin,
+    FlowKey, FlowValue, twin,
 };
 use netd_common::wire::{TCP, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
 
 use crate::parse::{Packet, Role};
 use crate::plan::Plan;
-use crate::policy;
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
 use crate::work::{Known, Work, forget_ways};
 
@@ -53,6 +52,7 @@ pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>
 pub fn recall_twin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> bool {
     let is_there = tables.read_flow(FlowTable::Confirmed, &work.twin, &mut work.entry)
         || tables.read_flow(FlowTable::New, &work.twin, &mut work.entry);
+    forget_ways();
     is_there && work.entry.generation == tables.config().generation
 }
 
@@ -75,20 +75,22 @@ const fn is_reply<A>(value: &FlowValue<A>) -> bool {
     value.flags & FLOW_REPLY != 0
 }
 
-/// Everything that an established packet in mid-second needs not: expiry, a decision of an old
-/// generation, TCP's state, promotion. False: the entry is gone and the packet is a new one.
+/// Everything that an established packet in mid-second needs not, from its expiry on. `No`: the
+/// entry is gone and the packet is a new one. `Stale`: the decision is of an old generation, and
+/// the question is put to decide it anew.
 #[inline(always)]
-pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
+pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Known {
     write_twin(&mut work.twin, work.packet.key.proto, &work.entry);
-    if is_over::<F, T>(tables, work)
-        || work.entry.generation != tables.config().generation && !refresh::<F, T>(tables, work)
-    {
+    let is_stale = work.entry.generation != tables.config().generation;
+    work.known = if is_over::<F, T>(tables, work) || is_stale && !doubt::<F, T>(tables, work) {
         forget::<F, T>(tables, &work.packet.key, &work.twin);
-        return false;
-    }
-    forget_ways();
-    advance::<F, T>(tables, work);
-    true
+        Known::No
+    } else if is_stale {
+        Known::Stale
+    } else {
+        Known::Settled
+    };
+    work.known
 }
 
 /// Past its time, or closed and opened anew by a SYN.
@@ -123,7 +125,7 @@ fn is_expired<F: Stack, T: FamilyTables<F>>(
     proto: u8,
     value: &FlowValue<F::Addr>,
 ) -> bool {
-    is_past(value.last_seen_s, tables.now_s(), tables.timeout_s(value.flags, proto))
+    tables.is_expired(value.flags, proto, value.last_seen_s)
 }
 
 /// Removes both entries of a pair from both tables.
@@ -139,38 +141,34 @@ pub fn forget<F: Family, T: FamilyTables<F>>(
     tables.remove_flow(FlowTable::New, twin);
 }
 
-/// Decides a pair of an old generation anew, from the key of its original entry. True: the
-/// decision is the same but for where the target now is, and both entries say so.
+/// Asks for a pair of an old generation to be decided anew, from the key of its original entry.
+/// False: half of the pair is gone.
 #[inline(always)]
-fn refresh<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
+fn doubt<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> bool {
     let Some(device) = origin::<F, T>(tables, work) else {
         return false;
     };
-    let (original, answer) = if is_reply(&work.entry) {
-        (&work.twin, &work.packet.key)
-    } else {
-        (&work.packet.key, &work.twin)
-    };
-    work.plan.ask(original, Role::Opens, device);
-    if policy::answer::<F, T>(tables, original, &mut work.plan).is_break()
-        || !agrees(&work.plan, answer)
-    {
+    work.question = if is_reply(&work.entry) { work.twin } else { work.packet.key };
+    work.plan.ask(&work.question, Role::Opens, device);
+    true
+}
+
+/// True: the decision is the same but for where the target now is, and both entries say so.
+#[inline(always)]
+pub fn renew<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
+    let answer = if is_reply(&work.entry) { &work.packet.key } else { &work.twin };
+    if !agrees(&work.plan, answer) {
         return false;
     }
-    renew::<F, T>(tables, (original, answer), &work.plan, work.table);
+    forget_ways();
+    write_ends::<F, T>(tables, (&work.question, answer), &work.plan, work.table);
     tables.count_flow(FlowStat::Refreshed);
-    match tables.flow(work.table, &work.packet.key) {
-        Some(entry) => {
-            work.entry = entry;
-            true
-        }
-        None => false,
-    }
+    tables.read_flow(work.table, &work.packet.key, &mut work.entry)
 }
 
 /// Writes where both ends now are.
 #[inline(always)]
-fn renew<F: Stack, T: FamilyTables<F>>(
+fn write_ends<F: Stack, T: FamilyTables<F>>(
     tables: &mut T,
     (original, answer): (&FlowKey<F::Addr>, &FlowKey<F::Addr>),
     plan: &Plan<F::Addr>,
@@ -212,7 +210,7 @@ fn agrees<A: Address>(plan: &Plan<A>, answer: &FlowKey<A>) -> bool {
 
 /// Takes note of the packet: time, TCP's state, the first reply.
 #[inline(always)]
-fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) {
+pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) {
     let now = tables.now_s();
     let before = work.entry.flags;
     let flags = flags_after(&work.packet, before);

@@ -14,7 +14,7 @@ use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::Packet;
 use crate::tables::{FamilyTables, Stack, Tables};
-use crate::verdict::{Decision, OrStop, Sender, Step, decide, refuse};
+use crate::verdict::{Decision, OrStop, Sender, Stage, Step, decide, refuse};
 use crate::work::{Known, Work, forget_ways};
 use crate::{complain, conntrack, fragment, icmp, nat, policy};
 
@@ -30,10 +30,7 @@ pub fn follow<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     match work.known {
         Known::No => ControlFlow::Continue(()),
         Known::Settled => carry::<F, B, T>(io, work),
-        Known::Unsettled => {
-            work.ledger = io.ledger;
-            decide(Decision::CatchUp(F::FAMILY))
-        }
+        Known::Unsettled | Known::Stale => leave_to::<F>(Stage::CatchUp),
     }
 }
 
@@ -46,18 +43,17 @@ pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     icmp::translate::<F, B, T>(io, work)?;
     match work.known {
         Known::Settled => send::<F, B, T>(io, &work.entry),
-        Known::No | Known::Unsettled => match work.otherwise {
+        Known::No | Known::Unsettled | Known::Stale => match work.otherwise {
             Some(verdict) => ControlFlow::Break(verdict),
             None => ControlFlow::Continue(()),
         },
     }
 }
 
-/// Leaves a packet without an entry to `pipeline::begin`.
+/// Leaves a packet to a later stage.
 #[inline(always)]
-pub fn begin<F: Stack, B, T>(io: &Io<B, T>, work: &mut Work<F::Addr>) -> Step<()> {
-    work.ledger = io.ledger;
-    decide(Decision::Begin(F::FAMILY))
+pub fn leave_to<F: Stack>(stage: Stage) -> Step<()> {
+    decide(Decision::Later(stage, F::FAMILY))
 }
 
 /// A packet whose entry needed care goes its entry's way, or is a new one if the entry is dead.
@@ -66,30 +62,67 @@ pub fn catch_up<F: Stack, T: FamilyTables<F>>(
     tables: &mut T,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    decide(if conntrack::keep::<F, T>(tables, work) {
-        Decision::Carry(F::FAMILY)
-    } else {
-        Decision::Begin(F::FAMILY)
+    leave_to::<F>(match conntrack::keep::<F, T>(tables, work) {
+        Known::No => Stage::Begin,
+        Known::Stale => Stage::Review,
+        Known::Settled | Known::Unsettled => Stage::Advance,
     })
 }
 
-/// A packet of no flow is decided. Within its network it needs a flow only if policy must know
-/// the replies.
+/// Decides the packet of a new flow, or an old flow anew. One stage for both: what a decision
+/// takes is the bulk of it.
 #[inline(always)]
-pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    let device = io.buf.ifindex();
-    work.plan.ask(&work.packet.key, work.packet.role, device);
-    policy::answer::<F, T>(&io.tables, &work.packet.key, &mut work.plan)?;
+    if work.known != Known::Stale {
+        work.question = work.packet.key;
+        work.plan.ask(&work.question, work.packet.role, io.buf.ifindex());
+    }
     forget_ways();
-    if needs_flow::<F, T>(&io.tables, work) {
+    let answer = policy::answer::<F, T>(&io.tables, &work.question, &mut work.plan);
+    forget_ways();
+    if work.known == Known::Stale {
+        review::<F, T>(&mut io.tables, work, answer.is_continue())
+    } else {
+        answer?;
+        route::<F, T>(&io.tables, work)
+    }
+}
+
+/// A flow whose decision is the same goes on; else its packet is a new one.
+#[inline(always)]
+fn review<F: Stack, T: FamilyTables<F>>(
+    tables: &mut T,
+    work: &mut Work<F::Addr>,
+    stays: bool,
+) -> Step<()> {
+    leave_to::<F>(if stays && conntrack::renew::<F, T>(tables, work) {
+        Stage::Advance
+    } else {
+        conntrack::forget::<F, T>(tables, &work.packet.key, &work.twin);
+        work.known = Known::No;
+        Stage::Begin
+    })
+}
+
+/// Within its network a packet needs a flow only if policy must know the replies.
+#[inline(always)]
+fn route<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> Step<()> {
+    if needs_flow::<F, T>(tables, work) {
         fragment::has_ports(&work.packet)?;
-        return decide(Decision::Open(F::FAMILY));
+        return leave_to::<F>(Stage::Open);
     }
     work.entry = work.plan.forward;
-    decide(Decision::Carry(F::FAMILY))
+    leave_to::<F>(Stage::Carry)
+}
+
+/// A flow takes note of its packet, and the packet goes its way.
+#[inline(always)]
+pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
+    conntrack::advance::<F, T>(tables, work);
+    leave_to::<F>(Stage::Carry)
 }
 
 /// A new flow gets its entries, and its packet goes their way.
@@ -97,7 +130,7 @@ pub fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 pub fn open<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
     nat::open::<F, T>(tables, work)?;
     work.entry = work.plan.forward;
-    decide(Decision::Carry(F::FAMILY))
+    leave_to::<F>(Stage::Carry)
 }
 
 /// A packet is translated and sent as its entry says.
@@ -146,22 +179,22 @@ fn send<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 /// An IP packet within its network, by MAC.
 #[inline(always)]
 pub fn switch<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
+    io: &Io<B, T>,
+    work: &Work<F::Addr>,
     frame: &Ethernet,
     endpoint: &EndpointValue,
 ) -> Step<()> {
     let Some(station) = station(&io.tables, endpoint.network, frame.dst) else {
         if policy::holder::<F, T>(&io.tables, endpoint.network, work.packet.key.dst).is_some() {
             // The address has moved and the sender does not know yet.
-            return begin::<F, B, T>(io, work);
+            return leave_to::<F>(Stage::Begin);
         }
         return decide(Decision::Replicate(Sender::Container));
     };
     if io.tables.network(endpoint.network).flags & ICC_DISABLED != 0
         && !is_discovery::<F>(&work.packet)
     {
-        return begin::<F, B, T>(io, work);
+        return leave_to::<F>(Stage::Begin);
     }
     deliver(&station)
 }

@@ -10,10 +10,11 @@ use netd_common::wire::{ETHERNET_LEN, Part};
 use netd_common::{Be16, DropReason};
 
 use crate::conntrack;
+use crate::forward::leave_to;
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{Packet, Role};
 use crate::tables::{FamilyTables, Stack};
-use crate::verdict::{Decision, OrStop, Step, decide, refuse};
+use crate::verdict::{OrStop, Stage, Step, refuse};
 use crate::work::{Known, Work, forget_ways};
 
 /// Offset of the identification in an IPv4 header.
@@ -40,8 +41,8 @@ pub fn gather<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     forget_ways();
     match work.known {
         Known::No => otherwise(work),
-        Known::Settled => decide(Decision::Carry(F::FAMILY)),
-        Known::Unsettled => decide(Decision::CatchUp(F::FAMILY)),
+        Known::Settled => leave_to::<F>(Stage::Carry),
+        Known::Unsettled | Known::Stale => leave_to::<F>(Stage::CatchUp),
     }
 }
 

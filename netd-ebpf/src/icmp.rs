@@ -18,7 +18,7 @@ use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::parse::Packet;
 use crate::tables::{FamilyTables, Stack};
 use crate::verdict::{OrStop, Step, refuse};
-use crate::work::{Known, Work};
+use crate::work::{Known, Work, forget_ways};
 
 /// Length of an ICMP error before the packet it quotes.
 const QUOTE: u32 = 8;
@@ -33,6 +33,7 @@ pub fn translate<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     let Some(l4) = read_quote::<F, B>(&io.buf, &work.packet, &mut work.twin) else {
         return ControlFlow::Continue(());
     };
+    forget_ways();
     if !conntrack::recall_twin::<F, T>(&io.tables, work) {
         return ControlFlow::Continue(());
     }
@@ -82,16 +83,20 @@ fn read_quote<F: Stack, B: PacketBuf>(
 #[inline(always)]
 fn rewrite<F: Stack, B: PacketBuf>(
     buf: &mut B,
-    work: &Work<F::Addr>,
+    work: &mut Work<F::Addr>,
     l4: u32,
 ) -> Result<(), Refused> {
     let (quoted, entry) = (&work.twin, &work.entry);
-    let inner = F::change(quoted.dst, entry.dst) + F::change(quoted.src, entry.src);
+    work.inner_change = F::change(quoted.dst, entry.dst) + F::change(quoted.src, entry.src);
+    forget_ways();
     let ports = rewrite_ports::<F, B>(buf, quoted, entry, l4)?;
     let at = work.packet.l4 + QUOTE;
     buf.store(at + F::Header::ADDRESSES, &entry.dst)?;
     buf.store(at + F::Header::ADDRESSES + F::ADDRESS_LEN, &entry.src)?;
-    let outer = rewrite_outer::<F, B>(buf, work)?;
+    forget_ways();
+    work.outer_change = rewrite_outer::<F, B>(buf, work)?;
+    forget_ways();
+    let (inner, outer) = (work.inner_change, work.outer_change);
     let field = ChecksumField {
         offset: work.packet.l4 + ICMP_CHECKSUM,
         zero_is_none: false,
@@ -135,6 +140,7 @@ fn rewrite_outer<F: Stack, B: PacketBuf>(
     let src = ETHERNET_LEN + F::Header::ADDRESSES;
     let mut change = F::change(packet.key.dst, entry.dst);
     buf.store(src + F::ADDRESS_LEN, &entry.dst)?;
+    forget_ways();
     if packet.key.src == work.twin.src {
         change += F::change(packet.key.src, entry.src);
         buf.store(src, &entry.src)?;

@@ -19,17 +19,15 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
     bpf_skb_change_type,
 };
-use netd_common::wire::ETHERTYPE_IPV4;
-use netd_common::{DropReason, Hook, IfIndex, V4, V6};
+use netd_common::{DropReason, Hook, IfIndex};
 
 use crate::complain;
-use crate::packet::Io;
-use crate::pipeline::{self, NextHop};
+use crate::pipeline::NextHop;
 use crate::tables::Tables;
 use crate::verdict::{Decision, Ledger, Sender, Verdict, Version};
 use count::Direction;
 use maps::Maps;
-use skb::Skb;
+use stage::Function;
 
 mod count;
 mod host;
@@ -37,6 +35,7 @@ mod maps;
 mod repeat;
 mod skb;
 pub mod sock;
+pub mod stage;
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -45,159 +44,32 @@ const INGRESS: u64 = BPF_F_INGRESS as u64;
 
 /// Runs a hook's pipeline on a packet.
 #[inline(always)]
-pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
+pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
     settle(ctx, hook, Verdict::from_word(first(ctx, hook as u32)))
 }
 
-/// Runs a hook's pipeline on a packet, and the later stages that it leaves the packet to. Each is
-/// a function of its own: they take turns on the one stack of 512 bytes.
+/// Runs a hook's pipeline on a packet, and the later stages that it leaves the packet to.
 #[inline(always)]
-pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Stage) -> i32 {
-    let mut word = first(ctx, hook as u32);
-    if !Verdict::from_word(word).is_last() {
-        word = go_on(ctx, hook as u32, word);
-    }
+pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    let word = stage::go_on(ctx, hook as u32, first(ctx, hook as u32));
+    settle_or_complain(ctx, hook, word)
+}
+
+/// As `run_staged`, for what containers send.
+#[inline(always)]
+pub fn run_container(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    let word = stage::sort_out(ctx, hook as u32, first(ctx, hook as u32));
+    settle_or_complain(ctx, hook, stage::go_on(ctx, hook as u32, word))
+}
+
+#[inline(always)]
+fn settle_or_complain(ctx: *mut __sk_buff, hook: Hook, word: u64) -> i32 {
     let verdict = Verdict::from_word(word);
     let action = settle(ctx, hook, verdict);
     match complain::called_for(verdict) {
-        Some(reason) => complain(ctx, hook as u32, u32::from(reason as u8)),
+        Some(reason) => stage::complain(ctx, hook as u32, u32::from(reason as u8)),
         None => action,
     }
-}
-
-/// The later stages, in the order in which one leaves a packet to another.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn go_on(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
-    let packet = (ctx, hook);
-    let mut word = after(word, Decision::Gather, [gather_v4, gather_v6], packet);
-    word = after(word, Decision::Explain, [explain_v4, explain_v6], packet);
-    word = after(word, Decision::CatchUp, [catch_up_v4, catch_up_v6], packet);
-    word = after(word, Decision::Begin, [begin_v4, begin_v6], packet);
-    word = after(word, Decision::Open, [open_v4, open_v6], packet);
-    after(word, Decision::Carry, [carry_v4, carry_v6], packet)
-}
-
-/// A stage: from a packet and its hook to a verdict's word.
-pub type Stage = extern "C" fn(*mut __sk_buff, u32) -> u64;
-
-#[inline(always)]
-fn after(
-    word: u64,
-    left: fn(Version) -> Decision,
-    next: [Stage; 2],
-    (ctx, hook): (*mut __sk_buff, u32),
-) -> u64 {
-    if word == Verdict::from(left(Version::V4)).word() {
-        next[0](ctx, hook)
-    } else if word == Verdict::from(left(Version::V6)).word() {
-        next[1](ctx, hook)
-    } else {
-        word
-    }
-}
-
-/// The first stages, one for each hook.
-macro_rules! first_stages {
-    ($($name:ident, $pipeline:ident;)+) => {$(
-        /// A hook's first stage.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> u64 {
-            let Some(works) = maps::works(hook) else {
-                return 0;
-            };
-            let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
-            let verdict = pipeline::$pipeline(&mut io, works);
-            works.note(&io);
-            verdict.word()
-        }
-    )+};
-}
-
-first_stages! {
-    first_from_container, from_container;
-    first_to_container, to_container;
-    first_from_host, from_host;
-    first_from_netdev, from_netdev;
-    first_to_netdev, to_netdev;
-}
-
-/// The slow ways. Global functions: the verifier looks at each once, apart from its callers.
-macro_rules! stages {
-    ($($name:ident, $stage:ident, $family:ty, $work:ident;)+) => {$(
-        /// One family's slow way.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> u64 {
-            let Some(works) = maps::works(hook) else {
-                return 0;
-            };
-            let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
-            let verdict = pipeline::$stage::<$family, Skb, Maps>(&mut io, &mut works.$work);
-            works.note(&io);
-            verdict.word()
-        }
-    )+};
-}
-
-stages! {
-    catch_up_v4, catch_up, V4, v4;
-    catch_up_v6, catch_up, V6, v6;
-    begin_v4, begin, V4, v4;
-    begin_v6, begin, V6, v6;
-    explain_v4, explain, V4, v4;
-    explain_v6, explain, V6, v6;
-    gather_v4, gather, V4, v4;
-    gather_v6, gather, V6, v6;
-    open_v4, open, V4, v4;
-    open_v6, open, V6, v6;
-    carry_v4, carry, V4, v4;
-    carry_v6, carry, V6, v6;
-}
-
-/// The sender of a dropped packet is told why, if it is to be told at all.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn complain(ctx: *mut __sk_buff, hook: u32, reason: u32) -> i32 {
-    let (Some(works), Some(reason)) = (maps::works(hook), DropReason::from_number(reason as u8))
-    else {
-        return TC_ACT_SHOT;
-    };
-    let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
-    // SAFETY: the context is the one the kernel gave the program.
-    if unsafe { (*ctx).protocol } == u32::from(ETHERTYPE_IPV4.0) {
-        let told = pipeline::complain::<V4, Skb, Maps>(&mut io, &mut works.v4, reason);
-        if told { tell_v4(ctx, hook) } else { TC_ACT_SHOT }
-    } else {
-        let told = pipeline::complain::<V6, Skb, Maps>(&mut io, &mut works.v6, reason);
-        if told { tell_v6(ctx, hook) } else { TC_ACT_SHOT }
-    }
-}
-
-/// How the sender is told.
-macro_rules! errors {
-    ($($name:ident, $family:ty, $work:ident;)+) => {$(
-        /// One family's errors: the packet goes back by the device that it came from.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $name(ctx: *mut __sk_buff, hook: u32) -> i32 {
-            let Some(works) = maps::works(hook) else {
-                return TC_ACT_SHOT;
-            };
-            let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
-            if !pipeline::tell::<$family, Skb, Maps>(&mut io, &works.$work) {
-                return TC_ACT_SHOT;
-            }
-            // SAFETY: the context is the one the kernel gave the program.
-            redirect(IfIndex(unsafe { (*ctx).ifindex }), 0)
-        }
-    )+};
-}
-
-errors! {
-    tell_v4, V4, v4;
-    tell_v6, V6, v6;
 }
 
 /// Does and counts what was decided. Not in the entry point: what stands on the stack there,
@@ -214,12 +86,7 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
         count::traffic(ctx, ledger.endpoint, Direction::FromContainer);
     }
     match decision {
-        Decision::CatchUp(_)
-        | Decision::Begin(_)
-        | Decision::Explain(_)
-        | Decision::Gather(_)
-        | Decision::Open(_)
-        | Decision::Carry(_) => TC_ACT_SHOT,
+        Decision::Later(..) => TC_ACT_SHOT,
         Decision::Untouched => TC_ACT_UNSPEC,
         Decision::Accept => {
             count::traffic(ctx, ledger.endpoint, Direction::ToContainer);
@@ -250,13 +117,7 @@ const fn is_taken(decision: Decision) -> bool {
         | Decision::Uplink(..)
         | Decision::Answer
         | Decision::Replicate(_) => true,
-        Decision::CatchUp(_)
-        | Decision::Begin(_)
-        | Decision::Explain(_)
-        | Decision::Gather(_)
-        | Decision::Open(_)
-        | Decision::Carry(_)
-        | Decision::Drop(_) => false,
+        Decision::Later(..) | Decision::Drop(_) => false,
     }
 }
 

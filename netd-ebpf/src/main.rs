@@ -11,20 +11,20 @@
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext};
 use netd_common::{Hook, V4, V6};
-use netd_ebpf::kernel::{self, sock};
+use netd_ebpf::kernel::{self, sock, stage};
 
 macro_rules! classifiers {
     ($($name:ident, $hook:ident, $run:ident, $first:ident;)+) => {$(
         /// tcx.
         #[classifier]
         pub fn $name(ctx: TcContext) -> i32 {
-            kernel::$run(ctx.skb.skb, Hook::$hook, kernel::$first)
+            kernel::$run(ctx.skb.skb, Hook::$hook, stage::$first)
         }
     )+};
 }
 
 classifiers! {
-    from_container, FromContainer, run_staged, first_from_container;
+    from_container, FromContainer, run_container, first_from_container;
     to_container, ToContainer, run, first_to_container;
     from_host, FromHost, run, first_from_host;
     from_netdev, FromNetdev, run_staged, first_from_netdev;

@@ -14,8 +14,8 @@ use crate::complain::{self, Complaint};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
-use crate::verdict::{Decision, Ledger, OrStop, Sender, Step, Verdict, Version, decide};
-use crate::work::{Work, forget_ways};
+use crate::verdict::{Decision, Ledger, OrStop, Sender, Stage, Step, Verdict, decide};
+use crate::work::{Known, Work, forget_ways};
 use crate::{forward, fragment, neighbor, policy};
 
 /// Tables of both families.
@@ -30,6 +30,10 @@ pub struct Works {
     pub v4: Work<Ipv4>,
     /// On an IPv6 packet.
     pub v6: Work<Ipv6>,
+    /// The endpoint that sent the packet, at its own hook.
+    pub endpoint: EndpointValue,
+    /// The packet's frame, there.
+    pub frame: Ethernet,
     /// The drop that the monitor is to be told of.
     pub dropped: DropKey,
     /// Whom the packet is counted against.
@@ -60,14 +64,14 @@ impl Works {
 /// Endpoint's host veth, tcx ingress: everything that a container sends.
 #[inline(always)]
 pub fn from_container<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Verdict {
-    decided(container_frame(io, works))
+    decided(from_endpoint(io, works))
 }
 
 /// Endpoint's host veth, tcx egress: what the host's stack or a replication sends to a container.
 #[inline(always)]
-pub fn to_container<B: PacketBuf, T: Tables>(io: &mut Io<B, T>, _works: &mut Works) -> Verdict {
-    match policy::identify(io) {
-        ControlFlow::Continue(_) => Decision::Accept.into(),
+pub fn to_container<B: PacketBuf, T: Tables>(io: &mut Io<B, T>, works: &mut Works) -> Verdict {
+    match policy::identify(io, &mut works.endpoint) {
+        ControlFlow::Continue(()) => Decision::Accept.into(),
         ControlFlow::Break(verdict) => verdict,
     }
 }
@@ -90,55 +94,84 @@ pub fn to_netdev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, _works: &mut Wor
     decided(leaving_frame(io))
 }
 
-/// A later stage: a packet whose flow entry needs care (time, TCP's state, promotion, a decision
-/// of an old generation).
+/// `Stage::Frame`.
 #[inline(always)]
-pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
-) -> Verdict {
-    io.ledger = work.ledger;
-    decided(forward::catch_up::<F, T>(&mut io.tables, work))
+pub fn frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Verdict {
+    decided(container_frame(io, &works.frame, &works.endpoint))
 }
 
-/// A later stage: a packet without a flow entry.
+/// `Stage::Sort`.
 #[inline(always)]
-pub fn begin<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+pub fn sort<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
 ) -> Verdict {
-    io.ledger = work.ledger;
-    decided(forward::route::<F, B, T>(io, work))
+    decided(sort_packet::<F, B, T>(io, work, frame, endpoint))
 }
 
-/// A later stage: an ICMP error.
-#[inline(always)]
-pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
-) -> Verdict {
-    io.ledger = work.ledger;
-    decided(forward::explain::<F, B, T>(io, work))
-}
-
-/// A later stage: a fragment.
+/// `Stage::Gather`.
 #[inline(always)]
 pub fn gather<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
-    io.ledger = work.ledger;
     decided(fragment::gather::<F, B, T>(io, work))
 }
 
-/// A later stage: a packet whose new flow needs entries.
+/// `Stage::Explain`.
+#[inline(always)]
+pub fn explain<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::explain::<F, B, T>(io, work))
+}
+
+/// `Stage::CatchUp`.
+#[inline(always)]
+pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::catch_up::<F, T>(&mut io.tables, work))
+}
+
+/// `Stage::Review` and `Stage::Begin`.
+#[inline(always)]
+pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::judge::<F, B, T>(io, work))
+}
+
+/// `Stage::Advance`.
+#[inline(always)]
+pub fn advance<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::advance::<F, T>(&mut io.tables, work))
+}
+
+/// `Stage::Open`.
 #[inline(always)]
 pub fn open<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
-    io.ledger = work.ledger;
     decided(forward::open::<F, T>(&mut io.tables, work))
+}
+
+/// `Stage::Carry`.
+#[inline(always)]
+pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::carry::<F, B, T>(io, work))
 }
 
 /// After a drop: whether the sender is to be told, which `tell` does.
@@ -160,16 +193,6 @@ pub fn tell<F: Complaint, B: PacketBuf, T: FamilyTables<F>>(
     complain::tell::<F, B>(&mut io.buf, work).is_ok()
 }
 
-/// The last stage: a packet whose flow entry says all.
-#[inline(always)]
-pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
-) -> Verdict {
-    io.ledger = work.ledger;
-    decided(forward::carry::<F, B, T>(io, work))
-}
-
 #[inline(always)]
 fn decided(step: Step<()>) -> Verdict {
     match step {
@@ -179,23 +202,23 @@ fn decided(step: Step<()>) -> Verdict {
 }
 
 #[inline(always)]
-fn container_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Step<()> {
-    let endpoint = policy::identify(io)?;
-    let frame = parse::ethernet(&io.buf).or_drop(DropReason::Truncated)?;
-    policy::check_frame(&io.buf, &frame, &endpoint)?;
-    match frame.ethertype {
-        ETHERTYPE_IPV4 => container_packet::<V4, B, T>(io, &mut works.v4, &frame, &endpoint),
-        ETHERTYPE_IPV6 => container_packet::<V6, B, T>(io, &mut works.v6, &frame, &endpoint),
-        ETHERTYPE_ARP => {
-            neighbor::arp_from_container(io, &endpoint)?;
-            forward::switch_frame(io, &frame, &endpoint)
+fn from_endpoint<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Step<()> {
+    policy::identify(io, &mut works.endpoint)?;
+    works.frame = parse::ethernet(&io.buf).or_drop(DropReason::Truncated)?;
+    policy::check_frame(&io.buf, &works.frame, &works.endpoint)?;
+    match works.frame.ethertype {
+        ETHERTYPE_IPV4 => {
+            container_packet::<V4, B, T>(io, &mut works.v4, &works.frame, &works.endpoint)
         }
-        _ => forward::switch_frame(io, &frame, &endpoint),
+        ETHERTYPE_IPV6 => {
+            container_packet::<V6, B, T>(io, &mut works.v6, &works.frame, &works.endpoint)
+        }
+        _ => forward::leave_to::<V4>(Stage::Frame),
     }
 }
 
 #[inline(always)]
-fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
+fn container_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
     frame: &Ethernet,
@@ -205,31 +228,53 @@ fn container_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
         .or_drop(DropReason::Truncated)?;
     forget_ways();
     policy::check_source::<F, T>(&io.tables, &work.packet, endpoint)?;
+    forget_ways();
+    if is_plain(&work.packet) && !frame.dst.is_group() {
+        forward::follow::<F, B, T>(io, work)?;
+    }
+    forward::leave_to::<F>(Stage::Sort)
+}
+
+#[inline(always)]
+fn container_frame<B: PacketBuf, T: AllTables>(
+    io: &mut Io<B, T>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    if frame.ethertype == ETHERTYPE_ARP {
+        neighbor::arp_from_container(io, endpoint)?;
+    }
+    forward::switch_frame(io, frame, endpoint)
+}
+
+#[inline(always)]
+fn sort_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+    frame: &Ethernet,
+    endpoint: &EndpointValue,
+) -> Step<()> {
     if F::VERSION == 6 && work.packet.role == Role::Signal {
         neighbor::discovery_from_container(io, endpoint)?;
     }
     if frame.dst.is_group() {
         return decide(Decision::Replicate(Sender::Container));
     }
-    if is_plain(&work.packet) {
-        forward::follow::<F, B, T>(io, work)?;
-    }
-    forget_ways();
     let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
     forget_ways();
-    look_closer_or(io, work, F::FAMILY, otherwise)
+    look_closer_or::<F>(work, otherwise)
 }
 
 /// A container's packet that no flow entry decides.
 #[inline(always)]
 fn container_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
+    io: &Io<B, T>,
+    work: &Work<F::Addr>,
     frame: &Ethernet,
     endpoint: &EndpointValue,
 ) -> Step<()> {
     if frame.dst == endpoint.gateway_mac {
-        forward::begin::<F, B, T>(io, work)
+        forward::leave_to::<F>(Stage::Begin)
     } else {
         forward::switch::<F, B, T>(io, work, frame, endpoint)
     }
@@ -244,21 +289,16 @@ fn is_plain<A>(packet: &Packet<A>) -> bool {
 /// Leaves an ICMP error to `explain` and a fragment to `gather`, with what becomes of it if it
 /// belongs to no flow of ours, as of any other packet.
 #[inline(always)]
-fn look_closer_or<B, T, A>(
-    io: &Io<B, T>,
-    work: &mut Work<A>,
-    version: Version,
-    otherwise: Step<()>,
-) -> Step<()> {
+fn look_closer_or<F: Stack>(work: &mut Work<F::Addr>, otherwise: Step<()>) -> Step<()> {
     if is_plain(&work.packet) {
         return otherwise;
     }
-    work.ledger = io.ledger;
+    work.known = Known::No;
     work.otherwise = otherwise.break_value();
-    decide(if work.packet.part == Part::Whole {
-        Decision::Explain(version)
+    forward::leave_to::<F>(if work.packet.part == Part::Whole {
+        Stage::Explain
     } else {
-        Decision::Gather(version)
+        Stage::Gather
     })
 }
 
@@ -307,19 +347,19 @@ fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
         forward::follow::<F, B, T>(io, work)?;
     }
     forget_ways();
-    let otherwise = arriving_unknown::<F, B, T>(io, work);
+    let otherwise = arriving_unknown::<F, T>(&io.tables, &work.packet);
     forget_ways();
-    look_closer_or(io, work, F::FAMILY, otherwise)
+    look_closer_or::<F>(work, otherwise)
 }
 
 /// A packet from outside that no flow entry decides.
 #[inline(always)]
-fn arriving_unknown<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
+fn arriving_unknown<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    packet: &Packet<F::Addr>,
 ) -> Step<()> {
-    policy::check_arrival::<F, T>(&io.tables, &work.packet)?;
-    forward::begin::<F, B, T>(io, work)
+    policy::check_arrival::<F, T>(tables, packet)?;
+    forward::leave_to::<F>(Stage::Begin)
 }
 
 #[inline(always)]

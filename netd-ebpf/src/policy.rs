@@ -19,14 +19,20 @@ use crate::plan::{Plan, PortChoice};
 use crate::service;
 use crate::tables::{FamilyTables, Route, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Step, decide, refuse};
+use crate::work::forget_ways;
 
 /// The endpoint whose hook a packet is seen at.
 #[inline(always)]
-pub fn identify<B: PacketBuf, T: Tables>(io: &mut Io<B, T>) -> Step<EndpointValue> {
-    let endpoint = io.tables.endpoint(io.buf.ifindex()).or_drop(DropReason::UnknownEndpoint)?;
+pub fn identify<B: PacketBuf, T: Tables>(
+    io: &mut Io<B, T>,
+    endpoint: &mut EndpointValue,
+) -> Step<()> {
+    if !io.tables.read_endpoint(io.buf.ifindex(), endpoint) {
+        return refuse(DropReason::UnknownEndpoint);
+    }
     io.ledger.endpoint = endpoint.index;
     io.ledger.network = endpoint.network;
-    ControlFlow::Continue(endpoint)
+    ControlFlow::Continue(())
 }
 
 /// The source MAC is the endpoint's, and no VLAN tag smuggles the frame past its network.
@@ -109,8 +115,11 @@ pub fn answer<F: Stack, T: FamilyTables<F>>(
     if key.network == NetworkIndex::HOST {
         return from_outside::<F, T>(tables, key, plan);
     }
-    let origin = tables.endpoint(plan.device).or_drop(DropReason::UnknownEndpoint)?;
+    let Some(origin) = tables.endpoint(plan.device) else {
+        return refuse(DropReason::UnknownEndpoint);
+    };
     plan.begins_at(&origin);
+    forget_ways();
     from_endpoint::<F, T>(tables, key, plan)
 }
 

@@ -8,7 +8,7 @@ use netd_common::map::counter::FlowStat;
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
-use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
+use netd_common::map::flow::{FlowKey, FlowValue, expired};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
@@ -74,6 +74,16 @@ pub trait Tables {
     /// The endpoint behind a host veth.
     fn endpoint(&self, ifindex: IfIndex) -> Option<EndpointValue>;
 
+    /// Copies it straight to where it is wanted. False: there is none.
+    #[inline(always)]
+    fn read_endpoint(&self, ifindex: IfIndex, into: &mut EndpointValue) -> bool {
+        let endpoint = self.endpoint(ifindex);
+        if let Some(endpoint) = endpoint {
+            *into = endpoint;
+        }
+        endpoint.is_some()
+    }
+
     /// The endpoint with a MAC.
     fn station(&self, key: &StationKey) -> Option<StationValue>;
 
@@ -83,10 +93,10 @@ pub trait Tables {
     /// The coarse monotonic clock in seconds.
     fn now_s(&self) -> u32;
 
-    /// How long an entry with these flags lives after its last packet.
+    /// Whether an entry with these flags is past its time.
     #[inline(always)]
-    fn timeout_s(&self, flags: u16, proto: u8) -> u32 {
-        timeout_s(flags, proto, &self.config())
+    fn is_expired(&self, flags: u16, proto: u8, last_seen_s: u32) -> bool {
+        expired(flags, proto, last_seen_s, self.now_s(), &self.config())
     }
 
     /// Counts an inner working of the flow table.

@@ -6,13 +6,16 @@
 use std::vec::Vec;
 
 use bytemuck::Pod;
+use netd_common::map::endpoint::EndpointValue;
 use netd_common::wire::{ETHERTYPE_IPV4, Ethernet};
 use netd_common::{Hook, IfIndex, V4, V6, csum};
 
 use crate::complain;
 use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::pipeline::{self, Works};
-use crate::verdict::{Decision, Ledger, Verdict, Version};
+use crate::tables::{FamilyTables, Stack};
+use crate::verdict::{Decision, Ledger, Stage, Verdict, Version};
+use crate::work::Work;
 
 pub mod build;
 pub mod tables;
@@ -183,27 +186,37 @@ fn complaint(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict
 }
 
 fn stage(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) -> Option<Verdict> {
-    Some(match verdict.decision() {
-        Decision::CatchUp(Version::V4) => pipeline::catch_up::<V4, _, _>(io, &mut works.v4),
-        Decision::CatchUp(Version::V6) => pipeline::catch_up::<V6, _, _>(io, &mut works.v6),
-        Decision::Begin(Version::V4) => pipeline::begin::<V4, _, _>(io, &mut works.v4),
-        Decision::Begin(Version::V6) => pipeline::begin::<V6, _, _>(io, &mut works.v6),
-        Decision::Explain(Version::V4) => pipeline::explain::<V4, _, _>(io, &mut works.v4),
-        Decision::Explain(Version::V6) => pipeline::explain::<V6, _, _>(io, &mut works.v6),
-        Decision::Gather(Version::V4) => pipeline::gather::<V4, _, _>(io, &mut works.v4),
-        Decision::Gather(Version::V6) => pipeline::gather::<V6, _, _>(io, &mut works.v6),
-        Decision::Open(Version::V4) => pipeline::open::<V4, _, _>(io, &mut works.v4),
-        Decision::Open(Version::V6) => pipeline::open::<V6, _, _>(io, &mut works.v6),
-        Decision::Carry(Version::V4) => pipeline::carry::<V4, _, _>(io, &mut works.v4),
-        Decision::Carry(Version::V6) => pipeline::carry::<V6, _, _>(io, &mut works.v6),
-        Decision::Untouched
-        | Decision::Accept
-        | Decision::Drop(_)
-        | Decision::Deliver(..)
-        | Decision::ToVeth(_)
-        | Decision::HostStack(_)
-        | Decision::Uplink(..)
-        | Decision::Answer
-        | Decision::Replicate(_) => return None,
+    let Decision::Later(stage, version) = verdict.decision() else {
+        return None;
+    };
+    if stage == Stage::Frame {
+        return Some(pipeline::frame(io, works));
+    }
+    let Works { v4, v6, frame, endpoint, .. } = works;
+    Some(match version {
+        Version::V4 => later::<V4>(io, stage, v4, (frame, endpoint)),
+        Version::V6 => later::<V6>(io, stage, v6, (frame, endpoint)),
     })
+}
+
+fn later<F: Stack>(
+    io: &mut Io<Frame, FakeTables>,
+    stage: Stage,
+    work: &mut Work<F::Addr>,
+    (frame, endpoint): (&Ethernet, &EndpointValue),
+) -> Verdict
+where
+    FakeTables: FamilyTables<F>,
+{
+    match stage {
+        Stage::Frame => unreachable!("a frame has no family"),
+        Stage::Sort => pipeline::sort::<F, _, _>(io, work, frame, endpoint),
+        Stage::Gather => pipeline::gather::<F, _, _>(io, work),
+        Stage::Explain => pipeline::explain::<F, _, _>(io, work),
+        Stage::CatchUp => pipeline::catch_up::<F, _, _>(io, work),
+        Stage::Review | Stage::Begin => pipeline::judge::<F, _, _>(io, work),
+        Stage::Advance => pipeline::advance::<F, _, _>(io, work),
+        Stage::Open => pipeline::open::<F, _, _>(io, work),
+        Stage::Carry => pipeline::carry::<F, _, _>(io, work),
+    }
 }

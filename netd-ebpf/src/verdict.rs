@@ -27,6 +27,55 @@ pub enum Sender {
     Host,
 }
 
+/// What a packet may be left to. Each is a function of its own in the kernel, named alike in
+/// `pipeline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// A container's frame that is no IP packet; of no family, whatever is said.
+    Frame,
+    /// A container's packet that no flow entry decides: an answer, a group, a neighbour's MAC, or
+    /// the gateway's.
+    Sort,
+    /// A fragment: its flow's ports are found.
+    Gather,
+    /// An ICMP error: it is translated.
+    Explain,
+    /// A flow entry needs care.
+    CatchUp,
+    /// A flow entry's decision is of an old generation.
+    Review,
+    /// A flow entry takes note of its packet.
+    Advance,
+    /// There is no flow entry: the packet is decided.
+    Begin,
+    /// The plan of a new flow needs entries.
+    Open,
+    /// The flow entry says all: the packet is translated and sent.
+    Carry,
+}
+
+impl Stage {
+    const ALL: [Self; 10] = [
+        Self::Frame,
+        Self::Sort,
+        Self::Gather,
+        Self::Explain,
+        Self::CatchUp,
+        Self::Review,
+        Self::Advance,
+        Self::Begin,
+        Self::Open,
+        Self::Carry,
+    ];
+
+    #[inline(always)]
+    const fn of(number: u8) -> Self {
+        let number = number as usize;
+        if number < Self::ALL.len() { Self::ALL[number] } else { Self::Frame }
+    }
+}
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -34,18 +83,8 @@ pub enum Decision {
     Untouched,
     /// Ours, and it goes on the way it was going.
     Accept,
-    /// Its flow entry needs care: for `pipeline::catch_up`.
-    CatchUp(Version),
-    /// It has no flow entry: for `pipeline::begin`.
-    Begin(Version),
-    /// It is an ICMP error: for `pipeline::explain`.
-    Explain(Version),
-    /// It is a fragment: for `pipeline::gather`.
-    Gather(Version),
-    /// Its plan needs a flow: for `pipeline::open`.
-    Open(Version),
-    /// Its flow entry says all: for `pipeline::carry`.
-    Carry(Version),
+    /// For a later stage.
+    Later(Stage, Version),
     /// Dropped.
     Drop(DropReason),
     /// Straight into the container behind this host veth, and counted against its endpoint; only
@@ -70,7 +109,8 @@ pub enum Decision {
 pub struct Verdict(NonZeroU64);
 
 impl Verdict {
-    /// Bits 0..8 the kind, 8..16 reason, family or sender, 16..32 endpoint, 32..64 interface.
+    /// Bits 0..8 the kind, 8..16 reason, stage, family or sender, 16..32 endpoint, 32..64
+    /// interface, or the family for a later stage.
     #[inline(always)]
     const fn pack(kind: VerdictKind, detail: u8, endpoint: EndpointIndex, to: IfIndex) -> Self {
         let word = kind as u64 | (detail as u64) << 8;
@@ -93,12 +133,10 @@ impl Verdict {
         let version = if detail == 6 { Version::V6 } else { Version::V4 };
         match kind {
             k if k == VerdictKind::Accept as u32 => Decision::Accept,
-            k if k == VerdictKind::CatchUp as u32 => Decision::CatchUp(version),
-            k if k == VerdictKind::Begin as u32 => Decision::Begin(version),
-            k if k == VerdictKind::Explain as u32 => Decision::Explain(version),
-            k if k == VerdictKind::Gather as u32 => Decision::Gather(version),
-            k if k == VerdictKind::Open as u32 => Decision::Open(version),
-            k if k == VerdictKind::Carry as u32 => Decision::Carry(version),
+            k if k == VerdictKind::Later as u32 => Decision::Later(
+                Stage::of(detail),
+                if to.0 == 6 { Version::V6 } else { Version::V4 },
+            ),
             k if k == VerdictKind::Drop as u32 => Decision::Drop(reason(detail)),
             k if k == VerdictKind::Deliver as u32 => Decision::Deliver(to, endpoint),
             k if k == VerdictKind::ToVeth as u32 => Decision::ToVeth(to),
@@ -128,7 +166,7 @@ impl Verdict {
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "the kind is the lowest byte")]
     pub const fn is_last(self) -> bool {
-        (self.0.get() as u8) < VerdictKind::CatchUp as u8
+        self.0.get() as u8 != VerdictKind::Later as u8
     }
 
     /// Why the packet was dropped, if it was.
@@ -176,23 +214,9 @@ impl From<Decision> for Verdict {
         match decision {
             Decision::Untouched => Self::pack(VerdictKind::Untouched, 0, NOBODY, NOWHERE),
             Decision::Accept => Self::pack(VerdictKind::Accept, 0, NOBODY, NOWHERE),
-            Decision::CatchUp(version) => {
-                Self::pack(VerdictKind::CatchUp, number(version), NOBODY, NOWHERE)
-            }
-            Decision::Begin(version) => {
-                Self::pack(VerdictKind::Begin, number(version), NOBODY, NOWHERE)
-            }
-            Decision::Explain(version) => {
-                Self::pack(VerdictKind::Explain, number(version), NOBODY, NOWHERE)
-            }
-            Decision::Gather(version) => {
-                Self::pack(VerdictKind::Gather, number(version), NOBODY, NOWHERE)
-            }
-            Decision::Open(version) => {
-                Self::pack(VerdictKind::Open, number(version), NOBODY, NOWHERE)
-            }
-            Decision::Carry(version) => {
-                Self::pack(VerdictKind::Carry, number(version), NOBODY, NOWHERE)
+            Decision::Later(stage, version) => {
+                let family = IfIndex(number(version) as u32);
+                Self::pack(VerdictKind::Later, stage as u8, NOBODY, family)
             }
             Decision::Drop(reason) => Self::pack(VerdictKind::Drop, reason as u8, NOBODY, NOWHERE),
             Decision::Deliver(to, endpoint) => Self::pack(VerdictKind::Deliver, 0, endpoint, to),

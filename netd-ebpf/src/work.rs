@@ -10,7 +10,7 @@ use netd_common::wire::{Icmp, Rewrite};
 use crate::parse::Packet;
 use crate::plan::Plan;
 use crate::tables::FlowTable;
-use crate::verdict::{Ledger, Verdict};
+use crate::verdict::Verdict;
 
 /// How far the flow table decides a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Known {
     Settled,
     /// It has an entry that the packet changes or that must be looked at again.
     Unsettled,
+    /// It has an entry whose decision is of an old generation.
+    Stale,
 }
 
 /// The notes on one packet. All zero is a valid value.
@@ -42,14 +44,19 @@ pub struct Work<A> {
     pub reply: FlowValue<A>,
     /// What the packet's headers become.
     pub rewrite: Rewrite<A>,
-    /// The plan of a new flow.
+    /// What a decision is asked for: the packet's key, or its flow's original one.
+    pub question: FlowKey<A>,
+    /// The plan of a new flow, or of an old one that is decided anew.
     pub plan: Plan<A>,
+    /// What the sum over a quoted IP header changes by. Here, because LLVM puts a sum off and
+    /// keeps its words on the stack.
+    pub inner_change: u64,
+    /// What the sum over the header before a quote changes by.
+    pub outer_change: u64,
     /// What a dropped packet's sender is told.
     pub error: Icmp,
     /// What becomes of an ICMP error or a fragment that belongs to no flow of ours.
     pub otherwise: Option<Verdict>,
-    /// Whom the packet is counted against.
-    pub ledger: Ledger,
 }
 
 /// Makes the compiler read its notes anew instead of remembering by which way it came here: the

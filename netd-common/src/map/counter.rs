@@ -112,18 +112,8 @@ pub enum VerdictKind {
     Answer = 8,
     /// To the members of the network.
     Replicate = 9,
-    /// Left to the stage that cares for flow entries; like those below never the last word.
-    CatchUp = 10,
-    /// Left to the stage that decides new flows.
-    Begin = 11,
-    /// Left to the stage that opens flows.
-    Open = 12,
-    /// Left to the stage that translates and sends.
-    Carry = 13,
-    /// Left to the stage that translates ICMP errors.
-    Explain = 14,
-    /// Left to the stage that finds a fragment's ports.
-    Gather = 15,
+    /// Left to a later stage; never the last word.
+    Later = 10,
 }
 
 layout!(

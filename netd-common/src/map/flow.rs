@@ -111,13 +111,7 @@ pub const fn timeout_s(flags: u16, proto: u8, config: &Config) -> u32 {
 /// different times: such an entry is fresh.
 #[inline(always)]
 pub const fn expired(flags: u16, proto: u8, last_seen_s: u32, now_s: u32, config: &Config) -> bool {
-    is_past(last_seen_s, now_s, timeout_s(flags, proto, config))
-}
-
-/// `expired`, for who knows the timeout.
-#[inline(always)]
-pub const fn is_past(last_seen_s: u32, now_s: u32, timeout_s: u32) -> bool {
-    now_s.saturating_sub(last_seen_s) > timeout_s
+    now_s.saturating_sub(last_seen_s) > timeout_s(flags, proto, config)
 }
 
 /// The key of the other entry of a pair: the translated tuple, reversed, where its replies are seen.

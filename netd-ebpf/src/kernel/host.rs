@@ -10,13 +10,13 @@ use netd_common::map::flow::FlowKey;
 use netd_common::wire::TCP;
 use netd_common::{IfIndex, Ipv4, Ipv6};
 
+use super::maps::fib_query;
 use super::{AF_INET, AF_INET6};
 use crate::tables::Route;
 
 /// The kernel's `struct bpf_fib_lookup`; IPv4 addresses stand in the first word of each.
 #[repr(C)]
-#[derive(Default)]
-struct FibQuery {
+pub(super) struct FibQuery {
     family: u8,
     proto: u8,
     ports: [u16; 2],
@@ -30,6 +30,20 @@ struct FibQuery {
 }
 
 const _: () = assert!(size_of::<FibQuery>() == 64, "the kernel's struct has 64 bytes");
+
+impl FibQuery {
+    /// Everything but the addresses. The kernel leaves answers in what it was asked with.
+    #[inline(always)]
+    fn ask(&mut self, family: u32, device: IfIndex) {
+        self.family = family as u8;
+        self.proto = 0;
+        self.ports = [0; 2];
+        self.total_len = 0;
+        self.ifindex = device.0;
+        self.flow_info = 0;
+        self.vlan = 0;
+    }
+}
 
 const FIB_SKIP_NEIGH: u32 = 4;
 const FIB_SUCCESS: i64 = 0;
@@ -60,10 +74,13 @@ fn route_of<A>(code: i64, ifindex: u32, next_hop: A) -> Route<A> {
 
 #[inline(always)]
 pub(super) fn route_v4(ctx: *mut c_void, device: IfIndex, src: &Ipv4, dst: &Ipv4) -> Route<Ipv4> {
-    let mut query = FibQuery { family: AF_INET as u8, ifindex: device.0, ..FibQuery::default() };
-    query.src[0] = src.0;
-    query.dst[0] = dst.0;
-    let code = ask_routes(ctx, &mut query);
+    let Some(query) = fib_query() else {
+        return Route::Missing;
+    };
+    query.ask(AF_INET, device);
+    query.src = [src.0, 0, 0, 0];
+    query.dst = [dst.0, 0, 0, 0];
+    let code = ask_routes(ctx, query);
     // An IPv4 route by way of an IPv6 neighbour is left to the kernel.
     let next_hop = if u32::from(query.family) == AF_INET { Ipv4(query.dst[0]) } else { Ipv4(0) };
     route_of(code, query.ifindex, next_hop)
@@ -71,14 +88,13 @@ pub(super) fn route_v4(ctx: *mut c_void, device: IfIndex, src: &Ipv4, dst: &Ipv4
 
 #[inline(always)]
 pub(super) fn route_v6(ctx: *mut c_void, device: IfIndex, src: &Ipv6, dst: &Ipv6) -> Route<Ipv6> {
-    let mut query = FibQuery {
-        family: AF_INET6 as u8,
-        ifindex: device.0,
-        src: src.0,
-        dst: dst.0,
-        ..FibQuery::default()
+    let Some(query) = fib_query() else {
+        return Route::Missing;
     };
-    let code = ask_routes(ctx, &mut query);
+    query.ask(AF_INET6, device);
+    query.src = src.0;
+    query.dst = dst.0;
+    let code = ask_routes(ctx, query);
     route_of(code, query.ifindex, Ipv6(query.dst))
 }
 

@@ -18,7 +18,7 @@ use netd_common::map::counter::{
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
-use netd_common::map::flow::{FlowKey, FlowValue, timeout_s};
+use netd_common::map::flow::{FlowKey, FlowValue, expired};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
@@ -27,7 +27,7 @@ use netd_common::verdict::Event;
 use netd_common::{Family, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
 use super::count::take;
-use super::host::{find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
+use super::host::{FibQuery, find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
 use super::repeat::repeat;
 use crate::pipeline::Works;
 use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route, Tables};
@@ -82,6 +82,17 @@ maps! {
 #[btf_map(name = "works")]
 static WORKS: PerCpuArray<Works, 8> = PerCpuArray::new();
 
+/// The question to the kernel's routes: too large for the stack.
+#[btf_map(name = "fib_query")]
+static FIB_QUERY: PerCpuArray<FibQuery, 1> = PerCpuArray::new();
+
+/// This CPU's question to the kernel's routes.
+#[inline(always)]
+pub(super) fn fib_query() -> Option<&'static mut FibQuery> {
+    // SAFETY: the slot is this CPU's own, all zero is a valid value, and it is used at once.
+    FIB_QUERY.get_ptr_mut(0).map(|query| unsafe { &mut *query })
+}
+
 /// This CPU's notes for a hook.
 #[inline(always)]
 pub(super) fn works(hook: u32) -> Option<&'static mut Works> {
@@ -123,8 +134,28 @@ fn increment<const N: usize>(counters: &PerCpuArray<u64, N>, slot: u32) {
 /// A global function: the verifier would follow its many ways anew at each of its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_timeout(flags: u32, proto: u32) -> u32 {
-    timeout_s(flags as u16, proto as u8, &CONFIG.get(0).copied().unwrap_or(Config::ZERO))
+extern "C" fn flow_expired(flags: u32, proto: u32, last_seen_s: u32) -> u32 {
+    let config = CONFIG.get(0).copied().unwrap_or(Config::ZERO);
+    expired(flags as u16, proto as u8, last_seen_s, now_s(), &config).into()
+}
+
+#[inline(always)]
+fn now_s() -> u32 {
+    // SAFETY: takes nothing.
+    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+}
+
+/// Copies word by word. Left to itself LLVM reads all words before it writes the first, and keeps
+/// them on the stack.
+#[inline(always)]
+fn copy_in_order<T: bytemuck::Pod>(from: &T, into: &mut T) {
+    const { assert!(size_of::<T>() % 4 == 0 && align_of::<T>() == 4, "it is made of words") };
+    let from = core::ptr::from_ref(from).cast::<u32>();
+    let into = core::ptr::from_mut(into).cast::<u32>();
+    for word in 0..size_of::<T>() / 4 {
+        // SAFETY: both are valid for their size, which ends after the last word.
+        unsafe { into.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
 }
 
 impl Tables for Maps {
@@ -151,6 +182,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn read_endpoint(&self, ifindex: IfIndex, into: &mut EndpointValue) -> bool {
+        // SAFETY: as above.
+        let Some(endpoint) = (unsafe { ENDPOINTS.get(ifindex) }) else {
+            return false;
+        };
+        copy_in_order(endpoint, into);
+        true
+    }
+
+    #[inline(always)]
     fn station(&self, key: &StationKey) -> Option<StationValue> {
         // SAFETY: copied at once; the controller replaces entries, it never edits them.
         unsafe { STATIONS.get(key) }.copied()
@@ -164,13 +205,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn now_s(&self) -> u32 {
-        // SAFETY: takes nothing.
-        (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+        now_s()
     }
 
     #[inline(always)]
-    fn timeout_s(&self, flags: u16, proto: u8) -> u32 {
-        flow_timeout(u32::from(flags), u32::from(proto))
+    fn is_expired(&self, flags: u16, proto: u8, last_seen_s: u32) -> bool {
+        flow_expired(u32::from(flags), u32::from(proto), last_seen_s) != 0
     }
 
     #[inline(always)]
@@ -267,7 +307,7 @@ macro_rules! family_tables {
                 let Some(entry) = entry else {
                     return false;
                 };
-                *into = *entry;
+                copy_in_order(entry, into);
                 true
             }
 

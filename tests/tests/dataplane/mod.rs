@@ -1,5 +1,8 @@
 //! The kernel object as tests load it: small tables, no pins, nothing attached.
 
+#[allow(dead_code, reason = "not every test asks for it")]
+pub mod stack;
+
 use aya::programs::{CgroupSock, CgroupSockAddr, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use netd_user::dataplane::object::DATAPLANE_OBJECT;
