@@ -215,7 +215,7 @@ impl From<Decision> for Verdict {
             Decision::Untouched => Self::pack(VerdictKind::Untouched, 0, NOBODY, NOWHERE),
             Decision::Accept => Self::pack(VerdictKind::Accept, 0, NOBODY, NOWHERE),
             Decision::Later(stage, version) => {
-                let family = IfIndex(number(version) as u32);
+                let family = IfIndex(u32::from(number(version)));
                 Self::pack(VerdictKind::Later, stage as u8, NOBODY, family)
             }
             Decision::Drop(reason) => Self::pack(VerdictKind::Drop, reason as u8, NOBODY, NOWHERE),

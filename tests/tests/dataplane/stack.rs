@@ -72,7 +72,7 @@ fn frame(function: &[bpf_insn]) -> u32 {
             1 if instruction.src_reg() == FRAME => i32::from(instruction.off),
             2 | 3 if instruction.dst_reg() == FRAME => i32::from(instruction.off),
             _ if is_move && instruction.src_reg() == FRAME => {
-                address(instruction, &function[at + 1])
+                address(*instruction, function[at + 1])
             }
             _ => return 0,
         };
@@ -83,7 +83,7 @@ fn frame(function: &[bpf_insn]) -> u32 {
 }
 
 /// The compiler makes an address of a copy of the frame pointer and an addition right behind it.
-fn address(copy: &bpf_insn, next: &bpf_insn) -> i32 {
+fn address(copy: bpf_insn, next: bpf_insn) -> i32 {
     assert!(next.code == ADD && next.dst_reg() == copy.dst_reg(), "an address of another form");
     next.imm
 }
