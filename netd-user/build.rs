@@ -61,10 +61,15 @@ fn build(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
-    let target = target_root(out).join("bpf");
+    let next = env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some();
+    let target = target_root(out).join(if next { "bpf-next" } else { "bpf" });
     let toolchain = Toolchain::find()?;
     println!("the kernel object is built by {toolchain}");
-    let output = toolchain.cargo("build", workspace, &target).output()?;
+    let mut cargo = toolchain.cargo("build", workspace, &target);
+    if next {
+        cargo.args(["--features", "next-layout"]);
+    }
+    let output = cargo.output()?;
     if !output.status.success() {
         // Cargo repeats a build script's words only when it fails: these are the compiler's.
         eprint!("{}", String::from_utf8_lossy(&output.stderr));

@@ -150,13 +150,33 @@ maps! {
 
 /// The fingerprint of every map's shape: pins live under a directory of this name, so that two
 /// versions with different layouts never read each other's bytes. FNV-1a, 64 bits.
-pub const ABI: u64 = abi();
+pub const ABI: u64 = fingerprint(MAPS, LAYOUT_REVISION);
 
-const fn abi() -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325;
+/// The order of layouts: a release that changes one, or the meaning of a field, raises it. Pins of a
+/// higher revision are a newer netd's.
+pub const LAYOUT_REVISION: u32 = 1 + cfg!(feature = "next-layout") as u32;
+
+/// The fingerprint before the field that `next-layout` adds.
+#[cfg(feature = "next-layout")]
+pub const BASE_ABI: u64 = {
+    let mut maps = [CONFIG; MAPS.len()];
     let mut i = 0;
     while i < MAPS.len() {
-        let map = &MAPS[i];
+        maps[i] = MAPS[i];
+        let is_flows = matches!(MAPS[i].name.as_bytes(), [b'f', b'l', b'o', b'w', b's', b'_', ..]);
+        if is_flows {
+            maps[i].value_len -= core::mem::size_of::<[u8; flow::ADDED_LEN]>() as u32;
+        }
+        i += 1;
+    }
+    fingerprint(&maps, LAYOUT_REVISION - 1)
+};
+
+const fn fingerprint(maps: &[MapSpec], revision: u32) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < maps.len() {
+        let map = &maps[i];
         let name = map.name.as_bytes();
         let mut j = 0;
         while j < name.len() {
@@ -168,11 +188,8 @@ const fn abi() -> u64 {
         hash = mix(hash, map.value_len as u64);
         i += 1;
     }
-    mix(hash, LAYOUT_REVISION)
+    mix(hash, revision as u64)
 }
-
-/// Raised by hand when a field changes its meaning but not its size.
-const LAYOUT_REVISION: u64 = 1;
 
 const fn mix(hash: u64, value: u64) -> u64 {
     (hash ^ value).wrapping_mul(0x0100_0000_01b3)

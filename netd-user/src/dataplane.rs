@@ -4,9 +4,11 @@
 
 mod batch;
 mod bpffs;
+mod convert;
 pub mod delta;
 pub mod events;
 mod grace_period;
+mod heritage;
 mod maps;
 pub mod object;
 mod pin;
@@ -26,6 +28,7 @@ use self::bpffs::PinDirs;
 use self::delta::{Table, Visit, in_put_order};
 use self::events::EventReader;
 use self::grace_period::GracePeriods;
+use self::heritage::Heritage;
 use self::maps::Maps;
 use self::programs::Programs;
 use self::stats::Stats;
@@ -42,10 +45,12 @@ pub struct Dataplane {
     maps: Maps,
     programs: Programs,
     grace_periods: GracePeriods,
+    heritage: Heritage,
 }
 
 impl Dataplane {
-    /// Loads the object over what earlier runs pinned under `pins`.
+    /// Loads the object over what earlier runs pinned under `pins`. Maps of another size or layout
+    /// are made anew beside the old ones, which `inherit` ends.
     pub fn open(
         pins: &Path,
         object: &[u8],
@@ -53,11 +58,45 @@ impl Dataplane {
     ) -> Result<Self, DataplaneError> {
         check_kernel()?;
         let dirs = PinDirs::prepare(pins)?;
-        Maps::check_pins(&dirs.maps())?;
+        if dirs.maps().exists() {
+            let differences = Maps::differences(&dirs.maps(), capacities);
+            if !differences.is_empty() {
+                tracing::info!(?differences, "pinned maps can't be used as they are");
+                dirs.set_aside()?;
+            }
+        }
+        dirs.make()?;
+        let mut heritage = Heritage::of(dirs.earlier()?);
         let programs = Programs::load(object, capacities, &dirs.maps(), dirs.links())?;
         let maps = Maps::open(&dirs.maps())?;
+        heritage.carry_flows(&maps)?;
         let grace_periods = GracePeriods::new(dirs.expedited());
-        Ok(Self { dirs, maps, programs, grace_periods })
+        Ok(Self { dirs, maps, programs, grace_periods, heritage })
+    }
+
+    /// Whether links still run an earlier layout's programs.
+    pub fn has_heritage(&self) -> bool {
+        !self.heritage.is_empty()
+    }
+
+    /// Once the tables are written: carries over what changed in the earlier flow tables, puts this
+    /// version's programs in the place of the earlier ones, and removes those with their maps.
+    /// `index_of` tells the index of a link, `cgroup` where the socket hooks belong.
+    pub fn inherit(
+        &mut self,
+        index_of: impl Fn(&str) -> Option<u32>,
+        cgroup: Option<&Path>,
+    ) -> Result<(), DataplaneError> {
+        let expedited = self.grace_periods.expedite();
+        self.heritage.copy_counters(&self.maps)?;
+        self.heritage.carry_flows(&self.maps)?;
+        for pins in self.heritage.pins() {
+            self.programs.inherit(&pins.links(), &index_of, cgroup)?;
+        }
+        drop(expedited);
+        self.attach_sockets(cgroup)?;
+        self.heritage.carry_flows(&self.maps)?;
+        self.heritage.discard()
     }
 
     /// Writes entries, given as bytes one after the other.
@@ -107,7 +146,10 @@ impl Dataplane {
 
     /// Lets sockets of the host bind published ports, until the socket hooks are attached again.
     pub fn lift_guard(&self) -> Result<(), DataplaneError> {
-        self.programs.lift_guard()
+        for pins in self.heritage.pins() {
+            programs::lift_guard(&pins.links())?;
+        }
+        programs::lift_guard(&self.dirs.links())
     }
 
     /// Instructions that the verifier walked, by program.
@@ -180,6 +222,17 @@ pub enum DataplaneError {
         found: String,
         /// Major and minor.
         needed: (u32, u32),
+    },
+    /// A newer netd set the dataplane up.
+    #[error(
+        "a newer netd set up the dataplane (layout {found}, this one knows {known}): run that one, \
+         or remove its work with `netd uninstall`"
+    )]
+    Newer {
+        /// Layout revision found.
+        found: u32,
+        /// Layout revision known.
+        known: u32,
     },
     /// The object can't be loaded.
     #[error("load the kernel object: {0}")]

@@ -307,11 +307,15 @@ impl<E: Effects> Reconciler<E> {
 
     /// Tables, and with `raise` programs and links up, published ports last.
     async fn write(&mut self, desired: &Desired, raise: bool) -> Result<(), ReconcileError> {
-        let plan = Plan::new(&desired.tables, &self.held.tables);
+        let mut plan = Plan::new(&desired.tables, &self.held.tables);
         let stales_flows = !plan.is_empty() || self.owes_generation;
         // Programs that are about to be attached read it.
         self.write_config(&desired.tables.config, false).await?;
         self.write_entries(plan.puts).await?;
+        if raise && self.held.heritage {
+            self.write_entries(std::mem::take(&mut plan.publish)).await?;
+            self.inherit().await?;
+        }
         if raise {
             self.attach_programs(desired).await?;
             self.raise_links(desired).await?;
@@ -367,6 +371,15 @@ impl<E: Effects> Reconciler<E> {
             self.held.tables.config.insert(*slot, config);
             self.changed += 1;
         }
+        Ok(())
+    }
+
+    /// An earlier layout's programs serve until all is there that ours will look for.
+    async fn inherit(&mut self) -> Result<(), ReconcileError> {
+        let programs = self.effects.inherit().await?;
+        self.held.programs.extend(programs);
+        self.held.heritage = false;
+        self.changed += 1;
         Ok(())
     }
 

@@ -37,6 +37,9 @@ pub struct FlowValue<A> {
     pub dst: A,
     /// Next hop on an uplink, all zero for the destination itself.
     pub next_hop: A,
+    /// What a later layout could add: tests of an upgrade build it.
+    #[cfg(feature = "next-layout")]
+    pub added: [u8; ADDED_LEN],
     /// Source port after translation.
     pub sport: Be16,
     /// Destination port after translation.
@@ -56,6 +59,15 @@ pub struct FlowValue<A> {
     /// `FLOW_*`.
     pub flags: u16,
 }
+
+/// Length of the field that `next-layout` adds.
+#[cfg(feature = "next-layout")]
+pub const ADDED_LEN: usize = 4;
+
+#[cfg(feature = "next-layout")]
+const ADDED: usize = ADDED_LEN;
+#[cfg(not(feature = "next-layout"))]
+const ADDED: usize = 0;
 
 /// `FlowValue::flags`: the reply entry of its pair.
 pub const FLOW_REPLY: u16 = 1;
@@ -131,8 +143,8 @@ pub const fn twin<A: Address>(proto: u8, value: &FlowValue<A>) -> FlowKey<A> {
 layout!(
     FlowKey<Ipv4>, 20;
     FlowKey<Ipv6>, 44;
-    FlowValue<Ipv4>, 44;
-    FlowValue<Ipv6>, 80;
+    FlowValue<Ipv4>, 44 + ADDED;
+    FlowValue<Ipv6>, 80 + ADDED;
 );
 
 #[cfg(test)]

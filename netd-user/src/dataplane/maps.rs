@@ -33,26 +33,28 @@ pub(super) struct OpenMap {
 }
 
 impl Maps {
-    /// Refuses pins of another shape, before a loader would reuse them unseen.
-    pub(super) fn check_pins(dir: &Path) -> Result<(), DataplaneError> {
-        for spec in MAPS {
+    /// Why the maps pinned in `dir` can't be used as they are, one sentence each: a pin that is
+    /// missing, of another shape, or of another size than `capacities` ask for.
+    pub(super) fn differences(dir: &Path, capacities: &BTreeMap<String, u32>) -> Vec<String> {
+        let difference = |spec: &MapSpec| {
             let path = dir.join(spec.name);
-            if path.exists() {
-                let info = MapInfo::from_pin(&path).map_err(|e| refused("open", spec, e))?;
-                check_shape(spec, &info, &path)?;
+            let wanted = capacities.get(spec.name).copied().unwrap_or(spec.capacity);
+            let Ok(info) = MapInfo::from_pin(&path) else {
+                return Some(format!("{} is missing or no map", spec.name));
+            };
+            if let Err(error) = check_shape(spec, &info, &path) {
+                return Some(error.to_string());
             }
-        }
-        Ok(())
+            let found = info.max_entries();
+            (found != wanted)
+                .then(|| format!("{} has room for {found}, not {wanted} entries", spec.name))
+        };
+        MAPS.iter().filter_map(difference).collect()
     }
 
     /// Opens every pinned map.
     pub(super) fn open(dir: &Path) -> Result<Self, DataplaneError> {
-        let cpus = aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin {
-            action: "read",
-            path: path.into(),
-            source,
-        })?;
-        let maps = MAPS.iter().map(|spec| Ok((spec.name, OpenMap::open(spec, dir, cpus)?)));
+        let maps = MAPS.iter().map(|spec| Ok((spec.name, OpenMap::open(spec, dir)?)));
         Ok(Self { maps: Arc::new(maps.collect::<Result<_, DataplaneError>>()?) })
     }
 
@@ -64,7 +66,13 @@ impl Maps {
 }
 
 impl OpenMap {
-    fn open(spec: &MapSpec, dir: &Path, cpus: usize) -> Result<Self, DataplaneError> {
+    /// Opens the map pinned in `dir`.
+    pub(super) fn open(spec: &MapSpec, dir: &Path) -> Result<Self, DataplaneError> {
+        let cpus = aya::util::nr_cpus().map_err(|(path, source)| DataplaneError::Pin {
+            action: "read",
+            path: path.into(),
+            source,
+        })?;
         let path = dir.join(spec.name);
         let data = MapData::from_pin(&path).map_err(|e| refused("open", spec, e))?;
         let info = data.info().map_err(|e| refused("inspect", spec, e))?;
@@ -158,15 +166,34 @@ fn value_len(spec: &MapSpec, cpus: usize) -> usize {
     }
 }
 
+/// Whether the map pinned at `path` has the shape that is asked for, whatever its size.
+pub(super) fn has_shape(spec: &MapSpec, path: &Path) -> bool {
+    MapInfo::from_pin(path).is_ok_and(|info| check_shape(spec, &info, path).is_ok())
+}
+
 fn check_shape(spec: &MapSpec, info: &MapInfo, path: &Path) -> Result<(), DataplaneError> {
     let kind = info.map_type().map_err(|e| refused("inspect", spec, e))?;
-    let key_len = info.key_size();
-    let value_len = info.value_size();
-    if (kind, key_len, value_len) == (kernel_kind(spec.kind), spec.key_len, spec.value_len) {
+    let (key_len, value_len, flags) = (info.key_size(), info.value_size(), info.map_flags());
+    let wanted = (kernel_kind(spec.kind), spec.key_len, spec.value_len, kernel_flags(spec.kind));
+    if (kind, key_len, value_len, flags) == wanted {
         return Ok(());
     }
-    let found = format!("{kind:?}, keys of {key_len} and values of {value_len} bytes");
+    let found =
+        format!("{kind:?}, keys of {key_len} and values of {value_len} bytes, flags {flags:#x}");
     Err(DataplaneError::PinMismatch { path: path.to_owned(), found })
+}
+
+/// `BPF_F_NO_PREALLOC`: tries are made with it or not at all.
+const fn kernel_flags(kind: MapKind) -> u32 {
+    match kind {
+        MapKind::LpmTrie => 1,
+        MapKind::Array
+        | MapKind::PerCpuArray
+        | MapKind::Hash
+        | MapKind::LruHash
+        | MapKind::PerCpuHash
+        | MapKind::RingBuf => 0,
+    }
 }
 
 const fn kernel_kind(kind: MapKind) -> MapType {

@@ -103,7 +103,7 @@ impl Programs {
         let dir = File::open(cgroup).map_err(failed("open cgroup", cgroup))?;
         let inode = dir.metadata().map_err(failed("inspect cgroup", cgroup))?.ino();
         for (name, attach_type) in SOCKET_HOOKS {
-            let path = self.socket_pin(name);
+            let path = self.links.join(socket_pin(name));
             let program = self.fd(name)?;
             if !Self::renew(&path, program, |pinned| Ok(pinned.cgroup()? == inode))? {
                 KernelLink::create(program, dir.as_raw_fd().unsigned_abs(), attach_type)
@@ -116,12 +116,7 @@ impl Programs {
 
     /// Detaches the socket hooks.
     pub(super) fn detach_sockets(&self) -> Result<(), DataplaneError> {
-        SOCKET_HOOKS.iter().try_for_each(|(name, _)| take_off(&self.socket_pin(name)))
-    }
-
-    /// Detaches the hooks on bind alone: the next bind is free.
-    pub(super) fn lift_guard(&self) -> Result<(), DataplaneError> {
-        ["post_bind4", "post_bind6"].iter().try_for_each(|name| take_off(&self.socket_pin(name)))
+        SOCKET_HOOKS.iter().try_for_each(|(name, _)| take_off(&self.links.join(socket_pin(name))))
     }
 
     /// What is attached where `index_of` still knows the link under the index of the attachment.
@@ -146,6 +141,47 @@ impl Programs {
         Ok(attached)
     }
 
+    /// Takes over what an earlier version pinned in `links`: each link gets the program of its hook
+    /// without a gap, and its pin comes here. What has no place any more is detached.
+    pub(super) fn inherit(
+        &self,
+        links: &Path,
+        index_of: impl Fn(&str) -> Option<u32>,
+        cgroup: Option<&Path>,
+    ) -> Result<(), DataplaneError> {
+        let cgroup = cgroup.map(fs::metadata).transpose().ok().flatten().map(|dir| dir.ino());
+        let Ok(entries) = fs::read_dir(links) else { return Ok(()) };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            if let Some((link, hook)) = parse_pin(&path) {
+                let place = |pinned: &KernelLink| Ok(index_of(&link) == Some(pinned.interface()?));
+                self.take_over(&path, hook.name(), place)?;
+            } else if let Some(name) = socket_hook(&path) {
+                let place = |pinned: &KernelLink| Ok(cgroup == Some(pinned.cgroup()?));
+                self.take_over(&path, name, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(
+        &self,
+        path: &Path,
+        program: &'static str,
+        in_place: impl Fn(&KernelLink) -> std::io::Result<bool>,
+    ) -> Result<(), DataplaneError> {
+        let own = path.file_name().map(|name| self.links.join(name)).filter(|own| !own.exists());
+        let taken = Self::renew(path, self.fd(program)?, in_place);
+        match (taken, own) {
+            (Ok(true), Some(own)) => fs::rename(path, own).map_err(failed("rename", path)),
+            // One that is here already was attached anew, by a run that was killed.
+            (Ok(true), None) => take_off(path),
+            (Ok(false), _) => Ok(()),
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// Puts the loaded program in the place of the pinned one, if it still sits where it should.
     fn renew(
         path: &Path,
@@ -165,20 +201,30 @@ impl Programs {
         Ok(false)
     }
 
-    fn socket_pin(&self, name: &str) -> PathBuf {
-        self.links.join(format!("cgroup-{name}"))
-    }
-
     fn pin_of(&self, link: &str, hook: Hook) -> PathBuf {
         // bpffs refuses names with a dot, links may have one; `%` is in neither.
         self.links.join(format!("{}-{}", link.replace('%', "%25").replace('.', "%2e"), hook.name()))
     }
 }
 
+/// Detaches the hooks on bind whose pins are in `links`: the next bind is free.
+pub(super) fn lift_guard(links: &Path) -> Result<(), DataplaneError> {
+    ["post_bind4", "post_bind6"].iter().try_for_each(|name| take_off(&links.join(socket_pin(name))))
+}
+
+fn socket_pin(name: &str) -> String {
+    format!("cgroup-{name}")
+}
+
 fn parse_pin(path: &Path) -> Option<(String, Hook)> {
     let (link, hook) = path.file_name()?.to_str()?.rsplit_once('-')?;
     let hook = Hook::ALL.iter().find(|h| h.name() == hook)?;
     Some((link.replace("%2e", ".").replace("%25", "%"), *hook))
+}
+
+fn socket_hook(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?.strip_prefix("cgroup-")?;
+    SOCKET_HOOKS.iter().map(|(hook, _)| *hook).find(|hook| *hook == name)
 }
 
 const fn attach_type(hook: Hook) -> u32 {

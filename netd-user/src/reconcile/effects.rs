@@ -32,6 +32,8 @@ pub struct Observed {
     pub tables: Tables,
     /// Ports held.
     pub held_ports: BTreeSet<HeldPort>,
+    /// Whether links still run the programs of an earlier layout or size of the maps.
+    pub heritage: bool,
 }
 
 /// Entries of one map as bytes: `count` keys and, where they are written, as many values.
@@ -80,6 +82,9 @@ pub trait Effects: Send {
     fn attach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
     /// Detaches it; a link that is gone needs nothing.
     fn detach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
+    /// Puts this version's programs in the place of an earlier layout's, and takes over its flows. The
+    /// tables must be written: from here on they are what packets meet.
+    fn inherit(&mut self) -> impl Future<Output = Outcome<BTreeSet<(String, Hook)>>> + Send;
     /// Writes entries.
     fn put(&mut self, map: MapSpec, entries: &Entries) -> impl Future<Output = Outcome<()>> + Send;
     /// Deletes entries; those that are gone need nothing. In an array the slot becomes all zero.

@@ -41,7 +41,9 @@ impl KernelEffects {
         let links = HostLinks::start(owner, options.resolv_conf).await?;
         facts::reserve_ports(&options.state_dir, options.snat_ports)?;
         let dataplane = Dataplane::open(&options.bpffs_dir, &options.object, &options.capacities)?;
-        dataplane.attach_sockets(options.cgroup.as_deref())?;
+        if !dataplane.has_heritage() {
+            dataplane.attach_sockets(options.cgroup.as_deref())?;
+        }
         let mut effects = Self {
             links,
             dataplane,
@@ -95,7 +97,7 @@ impl KernelEffects {
     /// Before each effect. The guard on published ports comes back as soon as the ports are held.
     fn step(&mut self) -> Result<(), ReconcileError> {
         self.faults.step()?;
-        if self.guard_lifted {
+        if self.guard_lifted && !self.dataplane.has_heritage() {
             self.dataplane.attach_sockets(self.cgroup.as_deref())?;
             self.guard_lifted = false;
         }
@@ -144,6 +146,7 @@ impl Effects for KernelEffects {
             programs: self.attached()?,
             tables: self.dataplane.tables()?,
             held_ports: self.ports.held(),
+            heritage: self.dataplane.has_heritage(),
         })
     }
 
@@ -191,6 +194,14 @@ impl Effects for KernelEffects {
     async fn detach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
         self.step()?;
         Ok(self.dataplane.detach(link, hook)?)
+    }
+
+    async fn inherit(&mut self) -> Outcome<BTreeSet<(String, Hook)>> {
+        self.faults.step()?;
+        let links = &self.links;
+        self.dataplane.inherit(|link| links.index(link), self.cgroup.as_deref())?;
+        self.guard_lifted = false;
+        self.attached()
     }
 
     async fn put(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {

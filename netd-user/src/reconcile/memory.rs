@@ -31,6 +31,8 @@ pub(super) struct MemoryEffects {
     pub(super) done: usize,
     /// Every effect in words, in order.
     pub(super) log: Vec<String>,
+    /// Programs of an earlier layout.
+    pub(super) inherited: BTreeSet<(String, Hook)>,
     next_index: u32,
 }
 
@@ -172,6 +174,14 @@ impl Effects for MemoryEffects {
         self.step(format!("detach {} from {link}", hook.name()))?;
         self.state.programs.remove(&(link.to_owned(), hook));
         Ok(())
+    }
+
+    async fn inherit(&mut self) -> Outcome<BTreeSet<(String, Hook)>> {
+        self.step("inherit".to_owned())?;
+        self.state.heritage = false;
+        let inherited = std::mem::take(&mut self.inherited);
+        self.state.programs.extend(inherited.iter().cloned());
+        Ok(inherited)
     }
 
     async fn put(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {

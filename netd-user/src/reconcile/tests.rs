@@ -31,6 +31,25 @@ async fn an_apply_repeated_writes_nothing() {
 }
 
 #[tokio::test]
+async fn programs_of_an_earlier_layout_serve_until_every_table_is_written() {
+    let world = vec![(1, vec![1, 2])];
+    let mut kernel = applied(&world).await.effects;
+    let tables = std::mem::take(&mut kernel.state.tables);
+    kernel.inherited = std::mem::take(&mut kernel.state.programs);
+    kernel.state.heritage = true;
+    kernel.log.clear();
+    let mut next = Reconciler::with_effects(kernel);
+    next.apply(&compiler(&world)).await.unwrap();
+    let log = &next.effects.log;
+    let inherited = log.iter().position(|step| step == "inherit").unwrap();
+    let late: Vec<_> = log[inherited + 1..].iter().filter(|step| *step != "put config 1").collect();
+    assert!(late.is_empty(), "{late:?}");
+    assert!(!log.iter().any(|step| step.starts_with("attach")), "{log:?}");
+    assert_eq!(next.effects.state.tables.published_v4, tables.published_v4);
+    assert_eq!(next.apply(&compiler(&world)).await.unwrap().changed, 0);
+}
+
+#[tokio::test]
 async fn nothing_is_left_of_an_empty_world() {
     let mut reconciler = applied(&vec![(1, vec![1, 2]), (7, vec![5])]).await;
     reconciler.apply(&compiler(&Vec::new())).await.unwrap();
