@@ -13,9 +13,11 @@ pub mod eventually;
 pub mod guard;
 pub mod host;
 pub mod lab;
+pub mod load;
 pub mod netns;
 pub mod outside;
 pub mod process;
+pub mod restarts;
 pub mod wire;
 
 pub use container::Container;

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod lint;
+mod restarts;
 mod run;
 mod setup;
 mod source;
@@ -21,7 +22,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 7] = [
+const CHORES: [Chore; 8] = [
     Chore { name: "setup", says: "install what building and testing need", run: setup::run },
     Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
     Chore {
@@ -43,6 +44,11 @@ const CHORES: [Chore; 7] = [
         name: "bench",
         says: "measure netd beside iptables, nftables and loopback; --quick for five minutes",
         run: bench::run,
+    },
+    Chore {
+        name: "restarts",
+        says: "restart the daemon under full traffic and count what is lost",
+        run: restarts::run,
     },
     Chore { name: "tidy", says: "check the rules of the house on the sources", run: tidy::run },
 ];
@@ -68,6 +74,6 @@ fn main() -> ExitCode {
 
 fn usage() -> String {
     let lines =
-        CHORES.iter().map(|chore| format!("  cargo xtask {:<7}{}\n", chore.name, chore.says));
+        CHORES.iter().map(|chore| format!("  cargo xtask {:<9}{}\n", chore.name, chore.says));
     lines.collect()
 }

@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod publish;
 mod recreated;
+mod restart;
 mod seen;
 mod segment;
 mod settings;
