@@ -100,7 +100,7 @@ fn processes() -> Result<Vec<String>> {
         let program = fs::read_link(directory.join("exe")).ok()?;
         let name = program.file_name()?.to_string_lossy().into_owned();
         let name = name.trim_end_matches(" (deleted)").to_owned();
-        matches!(name.as_str(), "netd" | "wire").then_some(name)
+        matches!(name.as_str(), "netd" | "netd-next" | "wire").then_some(name)
     });
     Ok(programs.map(|name| format!("process {name}")).collect())
 }

@@ -121,24 +121,36 @@ impl<'host> Daemon<'host> {
     /// Starts the host's daemon with its fault switch set: once it serves, its `step`-th effect on
     /// the kernel fails, and no other.
     pub fn start_failing(host: &'host Host, step: u32) -> Result<Self> {
-        Self::start_with(host, Places::of(host), "", &format!("NETD_FAULT={step}"))
+        Self::start_in(host, &[&format!("NETD_FAULT={step}")])
+    }
+
+    /// Starts the host's daemon with further variables of the environment, each `NAME=VALUE`.
+    pub fn start_in(host: &'host Host, environment: &[&str]) -> Result<Self> {
+        Self::start_with(host, Places::of(host), "", &[environment, &["netd"]].concat())
+    }
+
+    /// Starts another version of the host's daemon: a program built beside `netd`.
+    pub fn start_version(host: &'host Host, program: &str) -> Result<Self> {
+        Self::start_with(host, Places::of(host), "", &[program])
     }
 
     /// Starts a daemon on given places.
     pub fn start_at(host: &'host Host, places: Places, settings: &str) -> Result<Self> {
-        Self::start_with(host, places, settings, "NETD_FAULT=")
+        Self::start_with(host, places, settings, &["netd"])
     }
 
+    /// `command` ends with the program, after variables of its environment.
     fn start_with(
         host: &'host Host,
         places: Places,
         settings: &str,
-        environment: &str,
+        command: &[&str],
     ) -> Result<Self> {
-        let file = places.write_configuration(settings)?;
-        let netd = process::built("netd")?;
-        let (netd, file) = (netd.to_string_lossy(), file.to_string_lossy());
-        let arguments = [environment, &netd, "daemon", "--config", &file];
+        let file = places.write_configuration(settings)?.to_string_lossy().into_owned();
+        let (program, environment) = command.split_last().context("a program")?;
+        let program = process::built(program)?.to_string_lossy().into_owned();
+        let run = [&program, "daemon", "--config", &file];
+        let arguments = [&["NETD_FAULT="], environment, &run[..]].concat();
         let child = host.spawn("env", &arguments, &places.log_file())?;
         let mut daemon = Self { host, places, child };
         daemon.wait_until_ready().with_context(|| format!("its log:\n{}", daemon.places.log()))?;

@@ -61,6 +61,19 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(found)
 }
 
+/// Builds `netd-next`, this workspace's netd with a later layout of the maps, beside the one that runs.
+pub fn build_next_version() -> Result<()> {
+    // The first build of a loaded machine compiles the kernel object and its library, too.
+    const BUILD_DEADLINE: Duration = Duration::from_mins(30);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--package", "netd-user"]);
+    cargo.args(["--bin", "netd-next", "--features", "next-layout"]);
+    let mut child = cargo.stdin(Stdio::null()).spawn().context("can't start cargo")?;
+    let status = wait(&mut child, BUILD_DEADLINE)?;
+    ensure!(status.success(), "netd-next can't be built");
+    Ok(())
+}
+
 fn gather(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut said = Vec::new();

@@ -13,6 +13,10 @@ use crate::{run, setup};
 use leaks::Census;
 use tally::Tally;
 
+/// The later version that the test of an upgrade builds: here, so that no test waits for it.
+const NEXT_VERSION: [&str; 7] =
+    ["build", "--package", "netd-user", "--bin", "netd-next", "--features", "next-layout"];
+
 /// Runs the tests whose names contain one of `filters`, or all.
 #[allow(clippy::unnecessary_wraps, reason = "every chore has this form; this one exits by itself")]
 pub(crate) fn run(filters: &[String]) -> Result<()> {
@@ -34,6 +38,7 @@ fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     setup::ensure(setup::Purpose::Test)?;
     run::run(&mut run::cargo(&["build", "--workspace"]))?;
     run::run(&mut run::cargo(&["test", "--workspace", "--no-run"]))?;
+    run::run(&mut run::cargo(&NEXT_VERSION))?;
     let before = Census::after_sweep()?;
     // Without root, too; then what needs it: namespaces, links and programs of their own.
     suite(&["--workspace", "--exclude", "netd-tests"], filters, tally)?;

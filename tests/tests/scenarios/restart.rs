@@ -1,12 +1,15 @@
 //! What restarts, changes of size and upgrades cost the traffic: nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use netd_tests::container::Transport;
 use netd_tests::load::{Load, Volume};
+use netd_tests::process::build_next_version;
 use netd_tests::restarts::{self, Trial};
 use netd_tests::{Daemon, Lab};
 
-use super::World;
+use super::{World, container, is_reached, network};
 
 /// What a loaded machine can do; `cargo xtask restarts` does more.
 const VOLUME: Volume =
@@ -48,6 +51,55 @@ fn another_size_of_the_flow_table_keeps_every_connection() {
     }
     assert!(daemon.places().log().contains("flows_v4 has room for 4096, not 16384 entries"));
     load.finish().unwrap().check().unwrap();
+}
+
+/// The later version's flow entries have a field that the present ones lack.
+#[test]
+fn flows_survive_an_upgrade_to_another_layout_and_the_way_back_is_refused() {
+    build_next_version().unwrap();
+    let world = World::alone();
+    let daemon = world.daemon();
+    Load::prepare(&daemon).unwrap();
+    let load = Load::start(&daemon, &world.host, &world.outside, VOLUME).unwrap();
+    let before = versions(&daemon);
+    daemon.stop().unwrap();
+    let daemon = Daemon::start_version(&world.host, "netd-next").unwrap();
+    assert!(daemon.places().log().contains("an earlier layout; its flows are converted"));
+    let after = versions(&daemon);
+    assert!(after.len() == 1 && after != before, "{before:?}, {after:?}");
+    load.go_on(100).unwrap();
+    load.finish().unwrap().check().unwrap();
+    daemon.stop().unwrap();
+    let refused = Daemon::start(&world.host, "").map(drop).unwrap_err();
+    let told = format!("{refused:?}");
+    assert!(
+        told.contains("a newer netd set up the dataplane (layout 2, this one knows 1)"),
+        "{told}"
+    );
+    let still = Daemon::start_version(&world.host, "netd-next").unwrap();
+    assert_eq!(versions(&still), after, "a refusal changes nothing");
+}
+
+#[test]
+fn a_layout_that_nobody_knows_is_rebuilt_and_the_log_says_so() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let web = container(&daemon, "web", "app", &["-p", "8080:7000", "-p", "8080:7000/udp"]);
+    let _servers = web.serve_all(7000).unwrap();
+    let pins = daemon.places().bpffs().to_owned();
+    let present = versions(&daemon).remove(0);
+    daemon.stop().unwrap();
+    std::fs::rename(pins.join(present), pins.join("00000000000000ab")).unwrap();
+    let daemon = world.daemon();
+    let log = daemon.places().log();
+    assert!(log.contains("a layout that this netd does not know: it is rebuilt"), "{log}");
+    assert_eq!(versions(&daemon).len(), 1);
+    for address in world.uplink() {
+        for transport in Transport::ALL {
+            assert!(is_reached(world.outside.netns(), SocketAddr::new(address, 8080), transport));
+        }
+    }
 }
 
 fn capacity(daemon: &Daemon<'_>, map: &str) -> u64 {
