@@ -70,8 +70,9 @@ impl PinDirs {
     /// Sets this version's pins aside: they become an earlier version's.
     pub(super) fn set_aside(&self) -> Result<(), DataplaneError> {
         let aside = |n: u32| self.root.join(format!("{ABI:016x}-{n}"));
-        let free = (1..).map(aside).find(|path| !path.exists());
-        let path = free.unwrap_or_else(|| unreachable!("numbers do not run out"));
+        // The earlier ones go with every start that succeeds.
+        let free = (1..u32::MAX).map(aside).find(|path| !path.exists());
+        let path = free.unwrap_or_else(|| aside(0));
         fs::rename(&self.version, &path).map_err(failed("rename", &self.version))
     }
 

@@ -18,6 +18,9 @@ pub(super) struct Converter {
     pub(super) v6: Reading<Ipv6>,
 }
 
+/// A flow's entry in one direction.
+pub(super) type Entry<A> = (FlowKey<A>, FlowValue<A>);
+
 /// One family's table.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<A> {
@@ -26,7 +29,7 @@ pub(super) struct Reading<A> {
     /// Value length in bytes.
     pub(super) value_len: usize,
     /// An entry from its bytes.
-    pub(super) read: fn(&[u8], &[u8]) -> (FlowKey<A>, FlowValue<A>),
+    pub(super) read: fn(&[u8], &[u8]) -> Entry<A>,
     /// A key to its bytes.
     pub(super) key: fn(&FlowKey<A>) -> Vec<u8>,
 }

@@ -18,7 +18,7 @@ use netd_common::{Address, Ipv4, Ipv6};
 use super::DataplaneError;
 use super::batch::{Cursor, RawMap};
 use super::bpffs::EarlierPins;
-use super::convert::{Converter, Reading};
+use super::convert::{Converter, Entry, Reading};
 use super::maps::{Maps, OpenMap, has_shape};
 use super::syscall::monotonic_s;
 
@@ -209,10 +209,7 @@ impl Pass<'_> {
 }
 
 /// Writes what is later than what is there; how many entries that were.
-fn write_pair<A: Address>(
-    to: &OpenMap,
-    pair: &[(FlowKey<A>, FlowValue<A>)],
-) -> Result<u64, DataplaneError>
+fn write_pair<A: Address>(to: &OpenMap, pair: &[Entry<A>]) -> Result<u64, DataplaneError>
 where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
@@ -273,28 +270,18 @@ impl<'a, A: Address> OldTable<'a, A> {
         Ok(Some(Self { data, reading, spec }))
     }
 
-    fn walk(
-        &self,
-        cursor: &mut Cursor,
-    ) -> Result<Option<impl Iterator<Item = (FlowKey<A>, FlowValue<A>)> + use<'_, A>>, DataplaneError>
-    {
+    fn walk(&self, cursor: &mut Cursor) -> Result<Option<Vec<Entry<A>>>, DataplaneError> {
         let chunk = self.raw().walk(cursor, WALK_LEN).map_err(|source| self.failed(source))?;
         let Reading { key_len, value_len, read, .. } = *self.reading;
         Ok(chunk.map(|chunk| {
-            let entries = 0..chunk.count;
-            entries.map(move |n| {
-                let key = &chunk.keys[n * key_len..][..key_len];
-                read(key, &chunk.values[n * value_len..][..value_len])
-            })
+            let keys = chunk.keys.chunks_exact(key_len);
+            let values = chunk.values.chunks_exact(value_len);
+            keys.zip(values).map(|(key, value)| read(key, value)).collect()
         }))
     }
 
     /// An entry with the other of its flow, where there is one.
-    fn pair(
-        &self,
-        key: FlowKey<A>,
-        value: FlowValue<A>,
-    ) -> Result<Vec<(FlowKey<A>, FlowValue<A>)>, DataplaneError> {
+    fn pair(&self, key: FlowKey<A>, value: FlowValue<A>) -> Result<Vec<Entry<A>>, DataplaneError> {
         let other = (self.reading.key)(&twin(key.proto, &value));
         let found = self.raw().lookup(&other).map_err(|source| self.failed(source))?;
         let other = found.map(|bytes| (self.reading.read)(&other, &bytes));
