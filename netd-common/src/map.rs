@@ -109,7 +109,7 @@ maps! {
     /// Desired. IPv6 addresses of the host, loopback excluded, gateways included.
     HOST_ADDRS_V6 = "host_addrs_v6", Hash, Ipv6, HostAddressValue, 8_192;
     /// Desired. Uplinks.
-    UPLINKS = "uplinks", Hash, IfIndex, UplinkValue, 64;
+    UPLINKS = "uplinks", Hash, IfIndex, UplinkValue, 1_024;
     /// Desired. IPv4 published ports.
     PUBLISHED_V4 = "published_v4", Hash, PublishedKey<Ipv4>, PublishedValue<Ipv4>, MAX_PUBLISHED;
     /// Desired. IPv6 published ports.

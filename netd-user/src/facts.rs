@@ -11,7 +11,8 @@ use netd_common::{IfIndex, MacAddr};
 pub struct HostFacts {
     /// Every link of the host's namespace, by name.
     pub links: BTreeMap<String, LinkFact>,
-    /// Links with a default route, in order of preference.
+    /// Ways out: links of others that are up and have a default route, in order of preference, then
+    /// those that hold an address for the outside.
     pub uplinks: Vec<UplinkFact>,
     /// Addresses of the host, loopback excluded, with the link that holds each.
     pub addresses: BTreeMap<IpAddr, IfIndex>,

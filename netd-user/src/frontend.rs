@@ -33,6 +33,8 @@ pub trait Telemetry: Send + Sync + 'static {
     fn maps(&self) -> Vec<MapStatus>;
     /// Drops by reason.
     fn drops(&self) -> BTreeMap<String, u64>;
+    /// What has happened in the flow table, by event.
+    fn flows(&self) -> BTreeMap<String, u64>;
     /// The Prometheus text.
     fn metrics(&self) -> Result<String, String>;
     /// One answered request of the API.

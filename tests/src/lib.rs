@@ -17,6 +17,7 @@ pub mod load;
 pub mod netns;
 pub mod outside;
 pub mod process;
+pub mod raw;
 pub mod restarts;
 pub mod wire;
 

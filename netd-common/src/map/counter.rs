@@ -51,10 +51,15 @@ pub enum FlowStat {
     SnatExhausted = 3,
     /// Entries of an old generation that were decided anew.
     Refreshed = 4,
+    /// Single entries that the packet path took out of the tables of embryonic flows.
+    EmbryonicTaken = 5,
+    /// Single entries that garbage collection took out of them; the controller counts it.
+    EmbryonicSwept = 6,
 }
 
 impl FlowStat {
-    /// All of them with the names shown to users.
+    /// Those that are shown to users, with their names. The others are the books that evictions,
+    /// which the kernel does without a word, are read from.
     pub const ALL: &'static [(Self, &'static str)] = &[
         (Self::Created, "created"),
         (Self::Promoted, "promoted"),

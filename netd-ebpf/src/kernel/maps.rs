@@ -140,6 +140,14 @@ extern "C" fn flow_expired(flags: u32, proto: u32, last_seen_s: u32) -> u32 {
     expired(flags as u16, proto as u8, last_seen_s, now_s(), &config).into()
 }
 
+/// An entry of an embryonic flow was taken out. Global for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn embryonic_taken() -> u32 {
+    increment(&FLOW_STATS, FlowStat::EmbryonicTaken as u32);
+    0
+}
+
 #[inline(always)]
 fn now_s() -> u32 {
     // SAFETY: takes nothing.

@@ -93,8 +93,10 @@ impl<F: Build> Ends<F> {
         let l4 = bytes.len();
         bytes.extend(payload);
         if let Some(offset) = checksum {
-            let sum = transport_sum::<F>(self.src, self.dst, proto, &bytes[l4..]);
-            bytes[l4 + offset..l4 + offset + 2].copy_from_slice(&(!csum::fold(sum)).to_ne_bytes());
+            let sum = !csum::fold(transport_sum::<F>(self.src, self.dst, proto, &bytes[l4..]));
+            // RFC 768: zero says that there is none.
+            let sum = if proto == UDP && sum == 0 { 0xffff } else { sum };
+            bytes[l4 + offset..l4 + offset + 2].copy_from_slice(&sum.to_ne_bytes());
         }
         Frame { bytes, ifindex: self.ifindex, ..Frame::default() }
     }

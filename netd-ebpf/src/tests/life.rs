@@ -186,6 +186,19 @@ on_both_families! {
         assert!(F::tables(&mut tables).flows.is_empty(), "both entries are gone");
     }
 
+    fn an_idle_tcp_connection_of_two_hours_goes_on_and_ends_after_its_timeout<F>() {
+        let mut tables = host_tables::<F>();
+        published_handshake::<F>(&mut tables, 1_111);
+        let client = arriving::<F>(9, F::outside(1));
+        let server = via_gateway::<F>(BRIDGE, 3, F::outside(9));
+        tables.now_s += 7_200;
+        assert_eq!(from_netdev(&mut tables, client.tcp(1_111, 8_080, TCP_ACK)).decision, delivered(BRIDGE, 3));
+        tables.now_s += 7_200;
+        assert!(matches!(from_container(&mut tables, server.tcp(80, 1_111, TCP_ACK)).decision, Decision::Uplink(..)));
+        tables.now_s += tables.config.tcp_established_s + 1;
+        assert_eq!(from_container(&mut tables, server.tcp(80, 1_111, TCP_ACK)).decision, dropped(DropReason::InvalidState));
+    }
+
     fn a_closed_connection_may_be_opened_anew<F>() {
         let mut tables = host_tables::<F>();
         published_handshake::<F>(&mut tables, 1_111);

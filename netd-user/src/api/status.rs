@@ -33,6 +33,10 @@ pub struct Status {
     pub maps: Vec<MapStatus>,
     /// Drops by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What has happened in the flow table, by event: pairs created, promoted by a reply, refused
+    /// for want of room (`pressure`), refreshed; entries `evicted`; allocations `snat_exhausted`.
+    #[serde(default)]
+    pub flows: BTreeMap<String, u64>,
     /// What is wrong, each a sentence.
     pub problems: Vec<String>,
 }

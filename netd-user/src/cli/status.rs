@@ -69,6 +69,9 @@ fn page(status: &Status) -> Result<String, CliError> {
         let percent = map.entries.saturating_mul(100) / map.capacity.max(1);
         writeln!(table, "Map {}:\t{}/{} ({percent} %)", map.name, map.entries, map.capacity)?;
     }
+    for (event, count) in status.flows.iter().filter(|(_, count)| **count > 0) {
+        writeln!(table, "Flows {event}:\t{count}")?;
+    }
     for (reason, count) in &status.drops {
         writeln!(table, "Drops {reason}:\t{count}")?;
     }
@@ -178,6 +181,7 @@ mod tests {
                 MapStatus { name: "empty".into(), entries: 0, capacity: 10 },
             ],
             drops: [("not_published".to_owned(), 4)].into(),
+            flows: [("evicted".to_owned(), 7), ("pressure".to_owned(), 0)].into(),
             problems: vec!["the uplink is gone".into()],
             ..Status::default()
         };
@@ -187,12 +191,13 @@ mod tests {
             "Revision:             3 (applied 2)\n",
             "Uplink:               eth0 10.0.0.2 mtu 1500\n",
             "Map flows:            5/10 (50 %)\n",
+            "Flows evicted:        7\n",
             "Drops not_published:  4\n",
             "PROBLEM: the uplink is gone\n",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
-        assert!(!page.contains("empty"));
+        assert!(!page.contains("empty") && !page.contains("pressure"));
     }
 
     #[test]

@@ -49,6 +49,28 @@ fn every_key_reaches_its_place() {
 }
 
 #[test]
+fn every_timeout_and_size_of_the_flow_table_is_the_users_choice() {
+    let config = config(
+        "[flow-table]\nsize = 2048\nembryonic-size = 1024\ntcp-syn = 1\ntcp-established = 2\n\
+         tcp-fin = 3\ntcp-rst = 4\nudp = 5\nudp-assured = 6\nicmp = 7\nother = 8\n",
+    );
+    assert_eq!(config.flow_table.size, Some(2_048));
+    assert_eq!(config.flow_table.embryonic_size, Some(1_024));
+    let wanted = FlowTimeouts {
+        tcp_syn_s: 1,
+        tcp_established_s: 2,
+        tcp_fin_s: 3,
+        tcp_rst_s: 4,
+        udp_s: 5,
+        udp_assured_s: 6,
+        icmp_s: 7,
+        other_s: 8,
+    };
+    assert_eq!(config.compile_settings().timeouts, wanted);
+    assert!(refusal("[flow-table]\nudp = 0\n").contains("a timeout of 0"));
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known() {
     assert_eq!(
         refusal("icc = true\n\nbipp = '10.0.0.1/24'\n"),

@@ -78,6 +78,11 @@ impl Telemetry for DataplaneTelemetry {
         drops
     }
 
+    fn flows(&self) -> BTreeMap<String, u64> {
+        let stats = readable(self.stats.flow_stats());
+        stats.into_iter().map(|(event, count)| (event.to_owned(), count)).collect()
+    }
+
     fn metrics(&self) -> Result<String, String> {
         self.metrics.text().map_err(|error| format!("the metrics can't be gathered: {error}"))
     }

@@ -61,11 +61,18 @@ impl Stats {
         Ok(all.into_iter().filter(|(_, hits)| *hits > 0).collect())
     }
 
-    /// The flow table's inner workings, by the names of `FlowStat`.
+    /// The flow table's inner workings, by the names of `FlowStat`, and `evicted`: entries of
+    /// embryonic flows that had to make room for others.
     pub fn flow_stats(&self) -> Result<BTreeMap<&'static str, u64>, DataplaneError> {
+        // The books first: what comes in after them counts as present, not as evicted.
         let slots: BTreeMap<u32, u64> = self.summed(&map::FLOW_STATS)?.into_iter().collect();
         let value = |stat: FlowStat| slots.get(&(stat as u32)).copied().unwrap_or(0);
-        Ok(FlowStat::ALL.iter().map(|(stat, name)| (*name, value(*stat))).collect())
+        let present =
+            self.fill(&map::FLOWS_NEW_V4)?.entries + self.fill(&map::FLOWS_NEW_V6)?.entries;
+        let gone = value(FlowStat::EmbryonicTaken) + value(FlowStat::EmbryonicSwept);
+        let evicted = (2 * value(FlowStat::Created)).saturating_sub(gone + present);
+        let shown = FlowStat::ALL.iter().map(|(stat, name)| (*name, value(*stat)));
+        Ok(shown.chain([("evicted", evicted)]).collect())
     }
 
     /// Masquerade allocations by number of probes.

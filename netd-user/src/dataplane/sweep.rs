@@ -5,8 +5,11 @@
 
 use bytemuck::Pod;
 use netd_common::map::config::Config;
+use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::{FlowKey, FlowValue, expired, twin};
-use netd_common::map::{CONFIG, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, MapSpec};
+use netd_common::map::{
+    CONFIG, FLOW_STATS, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, MapSpec,
+};
 use netd_common::{Address, Ipv4, Ipv6};
 
 use super::DataplaneError;
@@ -40,16 +43,36 @@ impl Sweeper {
 
     /// Walks the next shard (blocking; milliseconds): call it every second from `spawn_blocking`.
     pub fn sweep(&mut self) -> Result<Swept, DataplaneError> {
+        self.sweep_at(monotonic_s())
+    }
+
+    /// `sweep` as of a time, seconds of `CLOCK_MONOTONIC`.
+    pub fn sweep_at(&mut self, now_s: u32) -> Result<Swept, DataplaneError> {
         let Some(config) = self.maps.get(&CONFIG).lookup(&0u32.to_ne_bytes())? else {
             return Ok(Swept::default());
         };
-        let clock = Clock { config: bytemuck::pod_read_unaligned(&config), now_s: monotonic_s() };
+        let clock = Clock { config: bytemuck::pod_read_unaligned(&config), now_s };
         let mut swept = Swept::default();
         self.table::<Ipv4>(&FLOWS_NEW_V4, 0, &clock, &mut swept)?;
         self.table::<Ipv6>(&FLOWS_NEW_V6, 1, &clock, &mut swept)?;
+        self.book(swept.removed)?;
         self.table::<Ipv4>(&FLOWS_V4, 2, &clock, &mut swept)?;
         self.table::<Ipv6>(&FLOWS_V6, 3, &clock, &mut swept)?;
         Ok(swept)
+    }
+
+    /// Notes how many entries of embryonic flows went, on this one CPU's behalf: nobody else writes
+    /// the slot.
+    fn book(&self, removed: u64) -> Result<(), DataplaneError> {
+        let slot = (FlowStat::EmbryonicSwept as u32).to_ne_bytes();
+        let stats = self.maps.get(&FLOW_STATS);
+        let Some(mut cpus) = stats.lookup(&slot)?.filter(|_| removed > 0) else {
+            return Ok(());
+        };
+        if let Some(first) = cpus.first_chunk_mut::<8>() {
+            *first = (u64::from_ne_bytes(*first) + removed).to_ne_bytes();
+        }
+        stats.put(&slot, &cpus)
     }
 
     fn table<A: Address>(
@@ -127,3 +150,6 @@ where
 {
     Ok(map.lookup(bytemuck::bytes_of(key))?.map(|value| bytemuck::pod_read_unaligned(&value)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,9 +21,9 @@ const JSON_LINES: &str = "application/x-ndjson";
 #[utoipa::path(get, path = "/v1/status", tag = "system",
     responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
-    let (maps, drops) = blocking(&api, |t| (t.maps(), t.drops())).await?;
+    let (maps, drops, flows) = blocking(&api, |t| (t.maps(), t.drops(), t.flows())).await?;
     let status = show::status(&api.controller.view());
-    Ok(Json(Status { started_s: api.started_s, maps, drops, ..status }))
+    Ok(Json(Status { started_s: api.started_s, maps, drops, flows, ..status }))
 }
 
 /// Streams drops as they happen, one JSON object a line. Who reads too slowly misses some.

@@ -31,6 +31,10 @@ impl Telemetry for FakeTelemetry {
         Vec::new()
     }
 
+    fn flows(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
     fn drops(&self) -> BTreeMap<String, u64> {
         BTreeMap::from([("not_published".to_owned(), 2)])
     }

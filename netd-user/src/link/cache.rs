@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netd_common::map::UPLINKS;
 use netd_common::{IfIndex, MacAddr};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
@@ -18,6 +19,9 @@ use rtnetlink::packet_route::route::{
 };
 
 use crate::facts::{HostFacts, LinkFact, UplinkFact};
+
+/// The kernel side's table of uplinks holds no more; those with a default route come first.
+const MOST_UPLINKS: usize = UPLINKS.capacity as usize;
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(super) struct LinkRecord {
     pub(super) group: u32,
     /// Index of the other end, for veths.
     pub(super) peer: u32,
+    /// The loopback device.
+    pub(super) loopback: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +148,7 @@ impl Cache {
     pub(super) fn facts(&self, own: u32) -> HostFacts {
         HostFacts {
             links: self.links.values().map(|link| (link.name.clone(), link.fact.clone())).collect(),
-            uplinks: self.uplinks(),
+            uplinks: self.uplinks(own),
             addresses: self.host_addresses(),
             routes: self.foreign_routes(own),
             nameservers: Vec::new(),
@@ -150,11 +156,18 @@ impl Cache {
         }
     }
 
-    fn uplinks(&self) -> Vec<UplinkFact> {
+    /// Links of others with a default route, then those that hold an address fit for the outside.
+    fn uplinks(&self, own: u32) -> Vec<UplinkFact> {
         let mut seen = BTreeSet::new();
         let defaults = self.routes.iter().filter(|route| route.destination.prefix() == 0);
-        let indexes = defaults.flat_map(|route| route.links.iter().copied());
-        indexes.filter(|index| seen.insert(*index)).filter_map(|index| self.uplink(index)).collect()
+        let defaults = defaults.flat_map(|route| route.links.iter().copied());
+        let usable = self.addresses.iter().filter(|(_, record)| record.usable);
+        let foreign = |index: &u32| {
+            self.links.get(index).is_some_and(|link| link.group != own && !link.loopback)
+        };
+        let holders = usable.map(|((index, _), _)| *index).filter(foreign);
+        let indexes = defaults.chain(holders).filter(|index| seen.insert(*index));
+        indexes.filter_map(|index| self.uplink(index)).take(MOST_UPLINKS).collect()
     }
 
     fn uplink(&self, index: u32) -> Option<UplinkFact> {
@@ -241,6 +254,7 @@ pub(super) fn link_of(message: LinkMessage) -> LinkRecord {
     let mut link = LinkRecord::default();
     link.fact.ifindex = IfIndex(message.header.index);
     link.fact.up = message.header.flags.contains(LinkFlags::Up);
+    link.loopback = message.header.flags.contains(LinkFlags::Loopback);
     for attribute in message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             link.name = name;

@@ -1,7 +1,8 @@
 //! The harness's server and client as a program, to be run where no thread of a test can be: as a
 //! sandbox's own process. `wire serve PORT…` serves TCP and UDP on both families until it is ended;
 //! `wire tcp|udp ADDRESS TEXT` asks once and prints `seen as …, answered from …`; `wire keep ADDRESS`
-//! and `wire stay-udp|stay-tcp ADDRESS` keep asking from one socket, which stays connected or not.
+//! and `wire stay-udp|stay-tcp ADDRESS` keep asking from one socket, which stays connected or not;
+//! `wire peer-udp|peer-tcp ADDRESS` asks from a connected socket and prints the peer it names.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use netd_tests::wire::{Answer, ask_tcp, ask_udp, serve_tcp, serve_udp};
+use netd_tests::wire::{ANSWER_DEADLINE, Answer, ask_tcp, ask_udp, serve_tcp, serve_udp};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,8 +29,16 @@ fn main() -> Result<()> {
         ["keep", target] => keep(target.parse()?),
         ["stay-udp", target] => stay_udp(target.parse()?),
         ["stay-tcp", target] => stay_tcp(target.parse()?),
+        ["peer-udp", target] => peer_udp(target.parse()?),
+        ["peer-tcp", target] => {
+            println!("peer {}", TcpStream::connect(target)?.peer_addr()?);
+            Ok(())
+        }
         _ => {
-            bail!("usage: wire serve PORT… | tcp|udp ADDRESS TEXT | keep|stay-udp|stay-tcp ADDRESS")
+            bail!(
+                "usage: wire serve PORT… | tcp|udp ADDRESS TEXT | \
+                 keep|stay-udp|stay-tcp|peer-udp|peer-tcp ADDRESS"
+            )
         }
     }
 }
@@ -40,15 +49,19 @@ fn say(answer: &Answer) {
 
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
-fn udp_socket() -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn udp_socket(target: SocketAddr) -> Result<UdpSocket> {
+    let any = match target {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(BETWEEN_QUESTIONS))?;
     Ok(socket)
 }
 
 /// Names the target with each datagram, until the program is ended.
 fn keep(target: SocketAddr) -> Result<()> {
-    let socket = udp_socket()?;
+    let socket = udp_socket(target)?;
     for number in 0u32.. {
         let asked = socket.send_to(b"again", target).and_then(|_| socket.recv_from(&mut [0; 128]));
         println!("{} {number}", if asked.is_ok() { "answered" } else { "silence" });
@@ -59,7 +72,7 @@ fn keep(target: SocketAddr) -> Result<()> {
 
 /// Connects once, and asks until the socket says that it has ended.
 fn stay_udp(target: SocketAddr) -> Result<()> {
-    let socket = udp_socket()?;
+    let socket = udp_socket(target)?;
     socket.connect(target)?;
     for number in 0u32.. {
         match socket.send(b"again").and_then(|_| socket.recv(&mut [0; 128])) {
@@ -70,6 +83,17 @@ fn stay_udp(target: SocketAddr) -> Result<()> {
         thread::sleep(BETWEEN_QUESTIONS);
     }
     println!("ended");
+    Ok(())
+}
+
+/// Connects, asks, takes an answer from nobody else, and says who that was.
+fn peer_udp(target: SocketAddr) -> Result<()> {
+    let socket = udp_socket(target)?;
+    socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
+    socket.connect(target)?;
+    socket.send(b"who?")?;
+    socket.recv(&mut [0; 128])?;
+    println!("peer {}", socket.peer_addr()?);
     Ok(())
 }
 

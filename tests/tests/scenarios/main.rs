@@ -11,8 +11,10 @@
 mod bad_input;
 mod egress;
 mod errors;
+mod flood;
 mod footprint;
 mod fragments;
+mod gateway_modes;
 mod host;
 mod isolation;
 mod life;
@@ -69,6 +71,20 @@ fn container(daemon: &Daemon<'_>, name: &str, network: &str, arguments: &[&str])
 
 fn is_reached(from: &Netns, target: SocketAddr, transport: Transport) -> bool {
     transport.ask(from, target).is_ok()
+}
+
+/// Whether an address answers one echo request from a namespace.
+fn pings(from: &Netns, target: IpAddr) -> bool {
+    let target = target.to_string();
+    let ping = || netd_tests::process::run("ping", &["-n", "-q", "-c", "1", "-W", "2", &target]);
+    from.run(ping).is_ok()
+}
+
+/// How often something has happened in the flow table.
+fn flow_stat(daemon: &Daemon<'_>, name: &str) -> u64 {
+    let status: serde_json::Value =
+        serde_json::from_str(&daemon.ok(&["status", "--format", "json"]).unwrap()).unwrap();
+    status["Flows"][name].as_u64().unwrap_or_else(|| panic!("status knows no {name}: {status}"))
 }
 
 /// How often a reason has been counted on the whole host.

@@ -79,14 +79,17 @@ fn neighbour_reaches_a_published_port_by_host_address_with_its_source_kept() {
 }
 
 #[test]
-fn container_of_another_network_reaches_a_published_port_by_host_address() {
+fn container_of_another_network_reaches_a_published_port_by_host_and_gateway_addresses() {
     let world = World::new();
     let daemon = world.daemon();
-    let web = published(&daemon);
+    network(&daemon, "app", &["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"]);
+    let web = container(&daemon, "web", "app", &PORTS);
     let _servers = web.serve_all(7000).unwrap();
-    network(&daemon, "other", &[]);
+    network(&daemon, "other", &["--subnet", "10.78.0.0/24", "--subnet", "fd78::/64"]);
     let stranger = container(&daemon, "stranger", "other", &[]);
-    for address in world.uplink() {
+    let gateways = ["10.77.0.1", "fd77::1", "10.78.0.1", "fd78::1"];
+    let gateways = gateways.map(|gateway| gateway.parse::<IpAddr>().unwrap());
+    for address in world.uplink().into_iter().chain(gateways) {
         let target = SocketAddr::new(address, 8080);
         for transport in Transport::ALL {
             let answer = transport.ask(&stranger.netns, target).unwrap();
@@ -138,11 +141,47 @@ fn host_processes_reach_a_published_port_on_every_address_of_the_host() {
     for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), v4, v6] {
         let target = SocketAddr::new(address, 8080).to_string();
         for transport in Transport::ALL {
-            let wire = built("wire").unwrap();
-            let asked = world.host.exec(&wire, &[transport.name(), &target, "hello"]).unwrap();
-            let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+            let said = host_says(&world, &[transport.name(), &target, "hello"]);
             let wanted = format!("answered from {target}");
-            assert!(said.contains(&wanted), "{transport:?} {target}: {asked:?}");
+            assert!(said.contains(&wanted), "{transport:?} {target}: {said}");
+        }
+    }
+}
+
+/// What the harness's client says as a process of the host.
+fn host_says(world: &World, arguments: &[&str]) -> String {
+    let said = world.host.exec(built("wire").unwrap(), arguments).unwrap();
+    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+}
+
+#[test]
+fn sockets_of_both_families_reach_a_published_ipv4_port_of_the_host() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let web = published(&daemon);
+    let _servers = web.serve_all(7000).unwrap();
+    for address in [Ipv4Addr::LOCALHOST, world.host.v4()] {
+        let target = SocketAddr::new(address.to_ipv6_mapped().into(), 8080).to_string();
+        let wanted = format!("answered from {address}:8080");
+        for transport in Transport::ALL {
+            let said = host_says(&world, &[transport.name(), &target, "hello"]);
+            assert!(said.contains(&wanted), "{transport:?} {target}: {said}");
+        }
+    }
+}
+
+#[test]
+fn connected_sockets_of_the_host_name_the_peer_that_was_asked_for() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let web = published(&daemon);
+    let _servers = web.serve_all(7000).unwrap();
+    let [v4, v6] = world.uplink();
+    let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
+    for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), mapped, v4, v6] {
+        let target = SocketAddr::new(address, 8080).to_string();
+        for way in ["peer-udp", "peer-tcp"] {
+            assert_eq!(host_says(&world, &[way, &target]), format!("peer {target}\n"), "{way}");
         }
     }
 }
@@ -202,18 +241,31 @@ fn random_ports_are_found_by_netd_port_and_differ() {
 }
 
 #[test]
-fn range_of_ports_is_published_one_to_one() {
+fn fifty_thousand_ports_are_published_one_to_one_without_a_process_or_a_socket_for_them() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);
-    let web = container(&daemon, "web", "app", &["-p", "20000-29999:10000-19999"]);
-    let _servers = (web.serve_all(10_000).unwrap(), web.serve_all(19_999).unwrap());
+    let counts = || {
+        let sockets = world.host.exec("ss", &["-Haltnu"]).unwrap().stdout;
+        let processes = std::fs::read_to_string(world.host.cgroup().join("cgroup.procs")).unwrap();
+        (String::from_utf8_lossy(&sockets).lines().count(), processes.lines().count())
+    };
+    let before = counts();
+    let ranges = ["15000-64999:10000-59999/tcp", "15000-64999:10000-59999/udp"];
+    let web = container(&daemon, "web", "app", &["-p", ranges[0], "-p", ranges[1]]);
+    assert_eq!(counts(), before);
+    let _servers = (web.serve_all(10_000).unwrap(), web.serve_all(59_999).unwrap());
     for address in world.uplink() {
-        for port in [20_000, 29_999] {
-            let target = SocketAddr::new(address, port);
-            assert!(is_reached(world.outside.netns(), target, Transport::Tcp), "{target}");
+        for port in [15_000, 64_999] {
+            for transport in Transport::ALL {
+                let target = SocketAddr::new(address, port);
+                assert!(is_reached(world.outside.netns(), target, transport), "{target}");
+            }
         }
     }
+    daemon.ok(&["sandbox", "rm", "web"]).unwrap();
+    let target = SocketAddr::new(world.uplink()[0], 15_000);
+    let _own = netd_tests::wire::tcp_echo_server(world.host.netns(), target).unwrap();
 }
 
 #[test]
@@ -251,6 +303,73 @@ fn port_that_is_taken_is_refused_in_dockers_words_and_leaves_nothing() {
     assert!(refused.stderr.contains(wanted), "{refused:?}");
     let names = daemon.ok(&["ps", "--format", "{{.Names}}"]).unwrap();
     assert_eq!(names, "web");
+}
+
+#[test]
+fn publishers_share_a_port_only_where_addresses_families_or_protocols_differ() {
+    let world = World::new();
+    world.host.ip(&["address", "add", "198.51.100.240/24", "dev", "eth0"]).unwrap();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let try_port = |name: &str, port: &str| {
+        let create = ["sandbox", "create", "--name", name, "--network", "app", "-p", port];
+        daemon.cli(&create).unwrap()
+    };
+    let side_by_side = [
+        "127.0.0.1:8080:80",
+        "127.0.0.2:8080:80",
+        "198.51.100.240:8080:80",
+        "[::]:8080:80",
+        "0.0.0.0:8080:80/udp",
+    ];
+    for (number, port) in side_by_side.into_iter().enumerate() {
+        let said = try_port(&format!("c{number}"), port);
+        assert_eq!(said.code, Some(0), "{port}: {said:?}");
+    }
+    let refused = [
+        ("8080:80", "Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        ("127.0.0.1:8080:80", "Bind for 127.0.0.1:8080 failed: port is already allocated"),
+        ("127.0.0.9:8080:80/udp", "Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        ("[::1]:8080:80", "Bind for :::8080 failed: port is already allocated"),
+        ("8000-8100:8000-8100", "Bind for 0.0.0.0:8080 failed: port is already allocated"),
+    ];
+    for (port, words) in refused {
+        let said = try_port("late", port);
+        assert!(said.code == Some(1) && said.stderr.contains(words), "{port}: {said:?}");
+    }
+    let far = try_port("late", "198.51.100.99:8080:80");
+    assert!(far.stderr.contains("cannot assign requested address"), "{far:?}");
+}
+
+#[test]
+fn random_ports_pass_over_reserved_and_used_ones_and_run_out_in_dockers_words() {
+    let world = World::new();
+    let settings = [("ip_local_port_range", "40000 40004"), ("ip_local_reserved_ports", "40001")];
+    for (key, value) in settings {
+        let path = format!("/proc/sys/net/ipv4/{key}");
+        world.host.netns().run(|| Ok(std::fs::write(path, value)?)).unwrap();
+    }
+    let used = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 40_003));
+    let _used = netd_tests::wire::tcp_echo_server(world.host.netns(), used).unwrap();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let mut ports = Vec::new();
+    for number in 0..3 {
+        let name = format!("c{number}");
+        container(&daemon, &name, "app", &["-p", "7000"]);
+        let said = daemon.ok(&["port", &name, "7000/tcp"]).unwrap();
+        let of_family = |line: &str| line.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let both: Vec<u16> = said.lines().map(of_family).collect();
+        assert_eq!(both, [both[0]; 2], "one port for both families: {said}");
+        ports.push(both[0]);
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, [40_000, 40_002, 40_004]);
+    let create = ["sandbox", "create", "--name", "late", "--network", "app", "-p", "7000"];
+    let said = daemon.cli(&create).unwrap();
+    assert!(said.stderr.contains("all ports are allocated"), "{said:?}");
+    daemon.ok(&["sandbox", "rm", "c1"]).unwrap();
+    container(&daemon, "late", "app", &["-p", "7000"]);
 }
 
 #[test]

@@ -59,16 +59,21 @@ fn udp_socket_of_a_host_process_reaches_the_recreated_container_within_a_second(
     network(&daemon, "app", &[]);
     let web = container(&daemon, "web", "app", &PORTS);
     let servers = web.serve_all(7000).unwrap();
-    let asking = Asking::start(&world, "keep");
-    asking.hears("answered 0");
+    let asking = ["127.0.0.1:8080", "[::1]:8080"].map(|it| Asking::start(&world, "keep", it));
+    for asking in &asking {
+        asking.hears("answered 0");
+    }
     drop(servers);
     let web = recreate(&daemon);
     let _servers = web.serve_all(7000).unwrap();
-    let before = asking.said().lines().count();
-    eventually("an answer", AT_ONCE, || {
-        Ok(asking.said().lines().skip(before).any(|it| it.starts_with("answered")).then_some(()))
-    })
-    .unwrap();
+    let before = asking.each_ref().map(|asking| asking.said().lines().count());
+    for (asking, before) in asking.iter().zip(before) {
+        eventually("an answer", AT_ONCE, || {
+            let answered = |line: &str| line.starts_with("answered");
+            Ok(asking.said().lines().skip(before).any(answered).then_some(()))
+        })
+        .unwrap();
+    }
 }
 
 #[test]
@@ -78,7 +83,9 @@ fn connected_sockets_of_a_host_process_end_with_the_container() {
     network(&daemon, "app", &[]);
     let web = container(&daemon, "web", "app", &PORTS);
     let _servers = web.serve_all(7000).unwrap();
-    let asking = ["stay-udp", "stay-tcp"].map(|way| Asking::start(&world, way));
+    let ways = ["stay-udp", "stay-tcp"].into_iter();
+    let ways = ways.flat_map(|way| ["127.0.0.1:8080", "[::1]:8080"].map(|target| (way, target)));
+    let asking: Vec<_> = ways.map(|(way, target)| Asking::start(&world, way, target)).collect();
     for asking in &asking {
         asking.hears("answered 0");
     }
@@ -95,10 +102,10 @@ struct Asking {
 }
 
 impl Asking {
-    fn start(world: &World, way: &str) -> Self {
-        let log = world.host.directory().join(format!("{way}.log"));
+    fn start(world: &World, way: &str, target: &str) -> Self {
+        let log = world.host.directory().join(format!("{way} {target}.log"));
         let wire = built("wire").unwrap();
-        let process = world.host.spawn(&wire, &[way, "127.0.0.1:8080"], &log).unwrap();
+        let process = world.host.spawn(&wire, &[way, target], &log).unwrap();
         Self { process, log }
     }
 

@@ -110,6 +110,35 @@ fn pools_and_options_of_networks_come_from_the_configuration() {
     assert!(link.contains("mtu 1300"), "{link}");
 }
 
+/// By default they would be kept for half a minute and longer.
+#[test]
+fn flows_are_kept_as_long_as_the_configuration_says() {
+    let world = World::new();
+    let settings = "ipv6 = true\n[flow-table]\nudp-assured = 1\ntcp-fin = 1\n";
+    let daemon = Daemon::start(&world.host, settings).unwrap();
+    let ports = ["-p", "8080:7000", "-p", "8080:7000/udp"];
+    let web = Container::create(&daemon, "web", &ports).unwrap();
+    let _servers = web.serve_all(7000).unwrap();
+    let entries = || -> u64 {
+        let status = daemon.ok(&["status", "--format", "json"]).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let maps = status["Maps"].as_array().unwrap().clone();
+        let of_flows = |map: &&serde_json::Value| map["Name"].as_str().unwrap().contains("flows");
+        maps.iter().filter(of_flows).map(|map| map["Entries"].as_u64().unwrap()).sum()
+    };
+    for address in world.uplink() {
+        for transport in Transport::ALL {
+            let target = SocketAddr::new(address, 8080);
+            assert!(is_reached(world.outside.netns(), target, transport), "{target}");
+        }
+    }
+    eventually("an empty flow table", Duration::from_secs(25), || {
+        Ok((entries() == 0).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(super::flow_stat(&daemon, "evicted"), 0, "swept entries are not evicted ones");
+}
+
 #[test]
 fn daemon_keeps_only_what_it_needs_and_its_socket_is_the_groups() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

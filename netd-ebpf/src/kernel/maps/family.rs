@@ -12,7 +12,7 @@ use super::super::host::{find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
 use super::{
     ADDRESSES_V4, ADDRESSES_V6, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4,
     FRAGMENTS_V6, HOST_ADDRS_V4, HOST_ADDRS_V6, Maps, PUBLISHED_V4, PUBLISHED_V6, SUBNETS_V4,
-    SUBNETS_V6, copy_in_order,
+    SUBNETS_V6, copy_in_order, embryonic_taken,
 };
 use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route};
 
@@ -116,11 +116,17 @@ macro_rules! family_tables {
 
             #[inline(always)]
             fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<<$family as Family>::Addr>) {
-                // An entry that is not there is as good as removed.
-                let _absent = match table {
-                    FlowTable::Confirmed => $flows.remove(key),
-                    FlowTable::New => $flows_new.remove(key),
-                };
+                match table {
+                    FlowTable::Confirmed => {
+                        // An entry that is not there is as good as removed.
+                        let _absent = $flows.remove(key);
+                    }
+                    FlowTable::New => {
+                        if $flows_new.remove(key).is_ok() {
+                            embryonic_taken();
+                        }
+                    }
+                }
             }
 
             #[inline(always)]

@@ -1,0 +1,207 @@
+//! Garbage collection of real maps; the clock is an argument. Needs root.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use netd_common::Be16;
+use netd_common::map::flow::{FLOW_ASSURED, FLOW_REPLY};
+use netd_common::wire::{TCP, UDP};
+
+use super::*;
+use crate::dataplane::Dataplane;
+use crate::dataplane::object::DATAPLANE_OBJECT;
+
+const NOW: u32 = 100_000;
+const CAPACITY: u32 = 40_000;
+const CONFIG_VALUE: Config = Config {
+    tcp_syn_s: 30,
+    tcp_established_s: 7_440,
+    udp_s: 30,
+    udp_assured_s: 180,
+    ..Config::ZERO
+};
+
+/// The dataplane on a bpf file system of the test's own.
+struct Place {
+    dataplane: Option<Dataplane>,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = [&FLOWS_NEW_V4, &FLOWS_NEW_V6, &FLOWS_V4, &FLOWS_V6];
+        let capacities: BTreeMap<String, u32> =
+            tables.into_iter().map(|map| (map.name.to_owned(), CAPACITY)).collect();
+        let opened = Dataplane::open(&dir.path().join("bpf"), DATAPLANE_OBJECT, &capacities);
+        let dataplane = opened.expect("this test needs root");
+        dataplane.put(&CONFIG, &0u32.to_ne_bytes(), bytemuck::bytes_of(&CONFIG_VALUE)).unwrap();
+        Self { dataplane: Some(dataplane), dir }
+    }
+
+    fn dataplane(&self) -> &Dataplane {
+        self.dataplane.as_ref().unwrap()
+    }
+
+    fn put<A: Address>(&self, map: &MapSpec, entries: &[Entry<A>])
+    where
+        FlowKey<A>: Pod,
+        FlowValue<A>: Pod,
+    {
+        let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
+        let (keys, values) = (bytemuck::cast_slice(&keys), bytemuck::cast_slice(&values));
+        self.dataplane().put(map, keys, values).unwrap();
+    }
+
+    fn holds<A: Address>(&self, map: &MapSpec, key: &FlowKey<A>) -> bool
+    where
+        FlowKey<A>: Pod,
+        FlowValue<A>: Pod,
+    {
+        read::<A>(self.dataplane().maps.get(map), key).unwrap().is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(dataplane) = self.dataplane.take() {
+            let _gone = dataplane.remove();
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(self.dir.path())) {
+            let _gone = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// An address of either family from four bytes.
+trait Sample {
+    fn of(bytes: [u8; 4]) -> Self;
+}
+
+impl Sample for Ipv4 {
+    fn of(bytes: [u8; 4]) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl Sample for Ipv6 {
+    fn of(bytes: [u8; 4]) -> Self {
+        Self([u32::from_ne_bytes(bytes); 4])
+    }
+}
+
+/// Both entries of a flow of this number, seen at these times.
+fn pair<A: Address + Sample>(number: u32, proto: u8, seen: [u32; 2]) -> [Entry<A>; 2] {
+    let [a, b, high, low] = number.to_be_bytes();
+    let port = |low, high| Be16::new(u16::from_be_bytes([low, high]));
+    let value = FlowValue {
+        src: A::of([10, 0, a, b]),
+        dst: A::of([10, 1, a, b]),
+        sport: port(high, low),
+        dport: Be16::new(80),
+        last_seen_s: seen[0],
+        flags: FLOW_ASSURED,
+        ..FlowValue::default()
+    };
+    let back = FlowValue {
+        src: value.dst,
+        dst: value.src,
+        sport: value.dport,
+        dport: value.sport,
+        last_seen_s: seen[1],
+        flags: FLOW_ASSURED | FLOW_REPLY,
+        ..FlowValue::default()
+    };
+    [(twin(proto, &back), value), (twin(proto, &value), back)]
+}
+
+/// Sweeps until every table has been walked once.
+fn sweep_all(place: &Place, now_s: u32) -> Swept {
+    let mut sweeper = place.dataplane().sweeper();
+    let mut all = Swept::default();
+    for _ in 0..=CAPACITY as usize / SHARD_LEN + 1 {
+        let swept = sweeper.sweep_at(now_s).unwrap();
+        all = Swept { scanned: all.scanned + swept.scanned, removed: all.removed + swept.removed };
+    }
+    all
+}
+
+fn on_a_full_table<A: Address + Sample>(map: &MapSpec)
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    let place = Place::new();
+    let (past, fresh) = (NOW - 181, NOW - 180);
+    let seen = |number: u32| match number % 4 {
+        0 => [past, past],
+        1 => [past, fresh],
+        2 => [fresh, past],
+        _ => [fresh, fresh],
+    };
+    let all: Vec<[Entry<A>; 2]> =
+        (0..CAPACITY / 2).map(|number| pair(number, UDP, seen(number))).collect();
+    place.put(map, all.as_flattened());
+    let swept = sweep_all(&place, NOW);
+    assert_eq!(swept.removed, u64::from(CAPACITY / 4), "both entries of each fourth pair");
+    for (number, pair) in (0..).zip(&all) {
+        let kept = pair.map(|(key, _)| place.holds(map, &key));
+        assert_eq!(kept, [number % 4 != 0; 2], "pair {number}: {:?}", seen(number));
+    }
+}
+
+#[test]
+fn on_a_full_table_a_pair_goes_only_if_both_of_its_entries_are_past() {
+    on_a_full_table::<Ipv4>(&FLOWS_V4);
+    on_a_full_table::<Ipv6>(&FLOWS_V6);
+}
+
+#[test]
+fn pair_of_which_either_entry_moved_since_it_was_read_stays() {
+    let place = Place::new();
+    let map = place.dataplane().maps.get(&FLOWS_V4);
+    let clock = Clock { config: CONFIG_VALUE, now_s: NOW };
+    let old: [Entry<Ipv4>; 2] = pair(1, UDP, [0, 0]);
+    for moved in 0..2 {
+        let mut now = old;
+        now[moved].1.last_seen_s = NOW;
+        place.put(&FLOWS_V4, &now);
+        for stale in &old {
+            assert_eq!(remove_pair(map, stale, &clock).unwrap(), 0);
+        }
+        assert!(old.iter().all(|(key, _)| place.holds(&FLOWS_V4, key)));
+    }
+    place.put(&FLOWS_V4, &old);
+    assert_eq!(remove_pair(map, &old[0], &clock).unwrap(), 2);
+}
+
+#[test]
+fn idle_tcp_of_two_hours_outlives_every_sweep_and_goes_after_its_timeout() {
+    let place = Place::new();
+    let v4: [Entry<Ipv4>; 2] = pair(1, TCP, [NOW, NOW - 1]);
+    let v6: [Entry<Ipv6>; 2] = pair(1, TCP, [NOW - 1, NOW]);
+    place.put(&FLOWS_V4, &v4);
+    place.put(&FLOWS_V6, &v6);
+    for now_s in (NOW..=NOW + 7_440).step_by(60) {
+        assert_eq!(sweep_all(&place, now_s).removed, 0, "after {} seconds", now_s - NOW);
+    }
+    assert_eq!(sweep_all(&place, NOW + 7_441).removed, 4);
+}
+
+#[test]
+fn swept_embryonic_entries_are_no_evicted_ones() {
+    let place = Place::new();
+    let pairs: [Entry<Ipv4>; 2] = pair(1, UDP, [0, 0]);
+    place.put(&FLOWS_NEW_V4, &pairs);
+    let slot = (FlowStat::Created as u32).to_ne_bytes();
+    let stats = place.dataplane().maps.get(&FLOW_STATS);
+    let mut cpus = stats.lookup(&slot).unwrap().unwrap();
+    cpus[..8].copy_from_slice(&3u64.to_ne_bytes());
+    stats.put(&slot, &cpus).unwrap();
+    let evicted = || place.dataplane().stats().flow_stats().unwrap()["evicted"];
+    assert_eq!(evicted(), 4, "of six entries, two are there");
+    assert_eq!(sweep_all(&place, NOW).removed, 2);
+    assert_eq!(evicted(), 4);
+}
