@@ -31,6 +31,9 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// The native API (`<run-dir>/netd.sock`).
     pub api_socket: PathBuf,
+    /// The plugin socket of a Docker engine (`/run/docker/plugins/netd.sock`); none does without
+    /// (`docker-socket = "none"`).
+    pub docker_socket: Option<PathBuf>,
     /// Group that may use the API beside root.
     pub group: Option<String>,
     /// Address of the Prometheus endpoint; none turns it off (`metrics-addr = "off"`).

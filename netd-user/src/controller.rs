@@ -156,22 +156,43 @@ pub struct Controller {
 struct Request {
     command: Command,
     deadline: Instant,
+    unheard: Unheard,
     answer: oneshot::Sender<Result<Outcome, ControllerError>>,
+}
+
+/// What becomes of a change whose asker has gone before the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// It holds.
+    Holds,
+    /// It is undone: the asker counts it as failed.
+    IsTakenBack,
 }
 
 impl Controller {
     /// Carries a command out: on return it holds in kernel and store, or nothing of it is left.
     pub async fn execute(&self, command: Command) -> Result<Outcome, ControllerError> {
+        self.execute_within(command, self.deadline, Unheard::Holds).await
+    }
+
+    /// The same within a time of the asker's.
+    pub async fn execute_within(
+        &self,
+        command: Command,
+        limit: Duration,
+        unheard: Unheard,
+    ) -> Result<Outcome, ControllerError> {
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.deadline;
-        self.requests.try_send(Request { command, deadline, answer }).map_err(|e| match e {
+        let deadline = Instant::now() + limit;
+        let request = Request { command, deadline, unheard, answer };
+        self.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ControllerError::Busy,
             mpsc::error::TrySendError::Closed(_) => ControllerError::Stopping,
         })?;
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ControllerError::Stopping),
-            Err(_) => Err(ControllerError::Deadline(self.deadline)),
+            Err(_) => Err(ControllerError::Deadline(limit)),
         }
     }
 

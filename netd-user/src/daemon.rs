@@ -100,6 +100,7 @@ struct Settled {
     store: SqliteStore,
     listener: UnixListener,
     socket: BoundSocket,
+    docker: Option<(UnixListener, BoundSocket)>,
     locks: [Lock; 2],
 }
 
@@ -152,6 +153,7 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
     ];
     let store = SqliteStore::open(&config.state_dir)?;
     let (listener, socket) = socket::bind(&config.api_socket, config.group.as_deref())?;
+    let docker = config.docker_socket.as_deref().map(|path| socket::bind(path, None)).transpose()?;
     raise_file_limit();
     privilege::reduce()?;
     privilege::announce();
@@ -162,6 +164,7 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
         store,
         listener,
         socket,
+        docker,
         locks,
     })
 }

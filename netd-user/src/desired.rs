@@ -40,6 +40,8 @@ pub enum Link {
     Gateway(GatewayLink),
     /// An endpoint.
     Veth(VethLink),
+    /// An endpoint whose sandbox an engine makes.
+    Offered(OfferedLink),
 }
 
 /// A network's gateway device.
@@ -74,6 +76,18 @@ pub struct VethLink {
     pub routes: BTreeSet<Route>,
     /// Whether IPv6 is on in the sandbox's end.
     pub ipv6: bool,
+}
+
+/// An endpoint's veth pair with both ends here until an engine takes one away. From then on the
+/// engine names it, gives it addresses and brings it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedLink {
+    /// Name under which the engine finds its end.
+    pub interface: String,
+    /// MAC of the engine's end.
+    pub mac: MacAddr,
+    /// Bytes, both ends.
+    pub mtu: u32,
 }
 
 /// A route within a sandbox.

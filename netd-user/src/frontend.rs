@@ -5,6 +5,7 @@
 
 pub mod api;
 mod body;
+pub mod docker;
 mod error;
 mod filter;
 mod network;

@@ -8,9 +8,11 @@ mod connect;
 mod create_network;
 mod create_sandbox;
 pub mod endpoint;
+pub mod engine;
 pub mod id;
 pub mod invariants;
 pub mod ipam;
+mod keeper;
 mod ledger;
 mod lookup;
 mod netns;
@@ -36,10 +38,13 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-pub use endpoint::{Endpoint, EndpointSpec};
+pub use endpoint::{Endpoint, EndpointSpec, Inside};
+pub use engine::EngineCommand;
+pub use engine::lease::{Lease, PoolId};
 pub use id::{EndpointId, NetworkId, SandboxId};
 pub use ipam::PoolUsage;
 pub use netns::NetnsPath;
+pub use keeper::Keeper;
 pub use network::{Network, NetworkSpec};
 pub use port::{PortSpec, Proto, Publication};
 pub use refusal::{Refusal, RefusalKind};
@@ -54,6 +59,8 @@ pub struct Model {
     pub endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// By id.
     pub sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    /// Pools that an engine has asked for on their own, by id.
+    pub leases: BTreeMap<PoolId, Arc<Lease>>,
     /// Where the search for the next random port begins; per protocol it runs round robin.
     pub next_port: BTreeMap<Proto, u16>,
 }
@@ -105,6 +112,8 @@ pub enum Command {
         /// Name, id or id prefix.
         sandbox: String,
     },
+    /// What a container engine asks for, whose networks and endpoints come under its own ids.
+    Engine(Box<EngineCommand>),
 }
 
 /// What a granted command produced.
@@ -120,6 +129,10 @@ pub enum Outcome {
     Sandbox(SandboxId, Vec<String>),
     /// An endpoint was created or removed.
     Endpoint(EndpointId),
+    /// A pool was granted on its own.
+    Pool(PoolId),
+    /// An address was granted on its own, with the prefix length of its pool.
+    Address(IpNetwork),
 }
 
 /// What the world looks like at the moment of a command: the pure core's only view outside.
@@ -129,6 +142,8 @@ pub struct Circumstances {
     pub now_ns: i64,
     /// Entropy for ids and MACs; two commands never get the same.
     pub seed: [u8; 32],
+    /// Endpoints that an engine keeps and whose sandbox has ended without a word.
+    pub departed: BTreeSet<EndpointId>,
     /// Prefixes that an automatic pool must not overlap: host routes and name servers.
     pub occupied: Vec<IpNetwork>,
     /// Addresses of the host, to check a published address.

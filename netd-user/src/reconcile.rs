@@ -460,9 +460,11 @@ fn can_change(held: Option<&Link>, desired: &Link) -> bool {
         (Some(Link::Veth(held)), Link::Veth(desired)) => {
             (&held.netns, &held.interface) == (&desired.netns, &desired.interface)
         }
+        (Some(Link::Offered(held)), Link::Offered(desired)) => held.interface == desired.interface,
         (None, _)
-        | (Some(Link::Gateway(_)), Link::Veth(_))
-        | (Some(Link::Veth(_)), Link::Gateway(_)) => false,
+        | (Some(Link::Gateway(_) | Link::Offered(_)), Link::Veth(_))
+        | (Some(Link::Veth(_) | Link::Offered(_)), Link::Gateway(_))
+        | (Some(Link::Gateway(_) | Link::Veth(_)), Link::Offered(_)) => false,
     }
 }
 

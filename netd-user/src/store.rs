@@ -59,6 +59,8 @@ pub enum Kind {
     Endpoint,
     /// A sandbox.
     Sandbox,
+    /// A pool that an engine has asked for on its own.
+    Lease,
     /// What belongs to no object.
     Memory,
 }
@@ -128,7 +130,8 @@ pub enum StoreError {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Network, Self::Endpoint, Self::Sandbox, Self::Memory];
+    pub const ALL: [Self; 5] =
+        [Self::Network, Self::Endpoint, Self::Sandbox, Self::Lease, Self::Memory];
 
     /// The name in the store.
     pub fn name(self) -> &'static str {
@@ -136,6 +139,7 @@ impl Kind {
             Self::Network => "network",
             Self::Endpoint => "endpoint",
             Self::Sandbox => "sandbox",
+            Self::Lease => "lease",
             Self::Memory => "memory",
         }
     }
@@ -156,6 +160,7 @@ impl Contents {
                 Kind::Network => insert(&mut model.networks, *kind, id, row)?,
                 Kind::Endpoint => insert(&mut model.endpoints, *kind, id, row)?,
                 Kind::Sandbox => insert(&mut model.sandboxes, *kind, id, row)?,
+                Kind::Lease => insert(&mut model.leases, *kind, id, row)?,
                 Kind::Memory => memory = Some(parse::<Memory>(*kind, id, row)?),
             }
         }
@@ -182,6 +187,7 @@ impl Change {
         change.objects(Kind::Network, &old.networks, &new.networks)?;
         change.objects(Kind::Endpoint, &old.endpoints, &new.endpoints)?;
         change.objects(Kind::Sandbox, &old.sandboxes, &new.sandboxes)?;
+        change.objects(Kind::Lease, &old.leases, &new.leases)?;
         Ok(change)
     }
 

@@ -85,7 +85,7 @@ fn priority_moves_the_default_route_and_the_published_ports() {
     assert_eq!(published_network(&desired), 2);
     let routes = |veth: &str| match &desired.links[veth] {
         Link::Veth(link) => link.routes.len(),
-        Link::Gateway(_) => unreachable!("{veth} is an endpoint's"),
+        Link::Gateway(_) | Link::Offered(_) => unreachable!("{veth} is an endpoint's of ours"),
     };
     assert_eq!((routes("veth1"), routes("veth2")), (0, 2));
 }
@@ -121,7 +121,7 @@ fn an_inhibited_or_isolated_gateway_holds_no_address() {
     let desired = compiled(&world);
     let held = |device: &str| match &desired.links[device] {
         Link::Gateway(link) => link.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        Link::Veth(_) => unreachable!("{device} is a network's"),
+        Link::Veth(_) | Link::Offered(_) => unreachable!("{device} is a network's"),
     };
     assert_eq!(held("br-alpha"), ["fd00:1::1/64"]);
     assert!(held("br-beta").is_empty());

@@ -89,7 +89,9 @@ impl<'a> Topology<'a> {
             };
             members.entry(network.id).or_default().push(endpoint);
             let attachment = Attachment { endpoint, network };
-            attachments.entry(endpoint.sandbox).or_default().push(attachment);
+            if let Some(sandbox) = endpoint.sandbox {
+                attachments.entry(sandbox).or_default().push(attachment);
+            }
         }
         for endpoints in members.values_mut() {
             endpoints.sort_by_key(|endpoint| endpoint.index);
@@ -117,14 +119,17 @@ impl<'a> Topology<'a> {
 
     /// The endpoint by which a sandbox leaves and its published ports enter.
     pub fn gateway(&self, sandbox: SandboxId, family: AddressFamily) -> Option<Attachment<'a>> {
-        self.attachments(sandbox).iter().find(|it| it.next_hop(family).is_some()).copied()
+        let serves = |it: &&Attachment<'_>| {
+            it.endpoint.may_be_gateway() && it.next_hop(family).is_some()
+        };
+        self.attachments(sandbox).iter().find(serves).copied()
     }
 }
 
 impl<'a> Attachment<'a> {
-    /// The order of `Model::gateway_endpoint`: priority, then the network's name.
-    fn preference(&self) -> (Reverse<i32>, &'a str) {
-        (Reverse(self.endpoint.gw_priority), &self.network.name)
+    /// The order of `Model::gateway_endpoint`: priority, breadth, then the network's name.
+    fn preference(&self) -> (Reverse<i32>, usize, &'a str) {
+        (Reverse(self.endpoint.gw_priority), self.endpoint.breadth(), &self.network.name)
     }
 
     /// Its address in a family.

@@ -46,9 +46,14 @@ fn build(raw: RawConfig) -> Checked<Config> {
         state_dir: path("state-dir", raw.state_dir, "/var/lib/netd")?,
         run_dir,
         bpffs_dir: path("bpffs-dir", raw.bpffs_dir, "/sys/fs/bpf/netd")?,
-        cgroup: cgroup(raw.cgroup)?,
+        cgroup: path_or_none("cgroup", raw.cgroup, &mounted_cgroup())?,
         resolv_conf: path("resolv-conf", raw.resolv_conf, "/etc/resolv.conf")?,
         api_socket,
+        docker_socket: path_or_none(
+            "docker-socket",
+            raw.docker_socket,
+            Path::new("/run/docker/plugins/netd.sock"),
+        )?,
         group: raw.group,
         metrics_addr: metrics_addr(raw.metrics_addr.as_deref())?,
         log_level: log_level(raw.log_level)?,
@@ -115,11 +120,15 @@ fn absolute(key: &'static str, path: PathBuf) -> Checked<PathBuf> {
     Err(Wrong(key, format!("'{}' is relative: write it from /", path.display())))
 }
 
-fn cgroup(given: Option<PathBuf>) -> Checked<Option<PathBuf>> {
+fn path_or_none(
+    key: &'static str,
+    given: Option<PathBuf>,
+    default: &Path,
+) -> Checked<Option<PathBuf>> {
     match given {
         Some(path) if path == Path::new("none") => Ok(None),
-        Some(path) => absolute("cgroup", path).map(Some),
-        None => Ok(Some(mounted_cgroup())),
+        Some(path) => absolute(key, path).map(Some),
+        None => Ok(Some(default.to_owned())),
     }
 }
 

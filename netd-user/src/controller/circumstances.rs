@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::facts::HostFacts;
 use crate::link::facts;
-use crate::model::{Circumstances, Proto, Settings};
+use crate::model::{Circumstances, EndpointId, Proto, Settings};
 
 /// Docker's range where the kernel tells none.
 const FALLBACK_PORTS: (u16, u16) = (49_153, 65_535);
@@ -52,17 +52,20 @@ impl Host for ProcHost {
     }
 }
 
-/// Gathers what a command is judged by. `busy` are ports that an earlier try found taken.
+/// Gathers what a command is judged by. `busy` are ports that an earlier try found taken, `departed`
+/// endpoints whose sandbox has ended.
 pub(super) fn gather<H: Host>(
     host: &mut H,
     seen: &HostFacts,
     settings: &Arc<Settings>,
     busy: &BTreeSet<(Proto, u16)>,
+    departed: BTreeSet<EndpointId>,
 ) -> std::io::Result<Circumstances> {
     let nameservers = seen.nameservers.iter().map(|addr| (*addr).into());
     Ok(Circumstances {
         now_ns: host.now_ns(),
         seed: host.entropy()?,
+        departed,
         occupied: seen.routes.iter().copied().chain(nameservers).collect(),
         host_addresses: seen.addresses.keys().copied().collect(),
         port_range: host.port_range(),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::desired::HeldPort;
+use crate::facts::HostFacts;
 use crate::model::sandbox::SandboxMode;
-use crate::model::{Model, Sandbox, SandboxId};
+use crate::model::{EndpointId, Keeper, Model, Sandbox, SandboxId};
 
-use super::ports;
+use super::{ports, world};
 
 /// `NSFS_MAGIC` of linux/magic.h: what a mounted namespace shows.
 const NSFS: FsType = FsType(0x6e73_6673);
@@ -22,20 +23,27 @@ const NSFS: FsType = FsType(0x6e73_6673);
 pub(super) struct LeftOut {
     sandboxes: BTreeMap<SandboxId, String>,
     ports: BTreeMap<HeldPort, (SandboxId, String)>,
+    departed: BTreeSet<EndpointId>,
 }
 
 impl LeftOut {
     /// Leaves out sandboxes whose namespace was made by others and is gone.
     pub(super) fn look_for_namespaces(&mut self, model: &Model) {
-        let foreign = model.sandboxes.values().filter(|sandbox| !sandbox.owns_netns);
+        let given = |it: &&Arc<Sandbox>| !it.owns_netns && it.keeper == Keeper::Netd;
+        let foreign = model.sandboxes.values().filter(given);
         let bridged = foreign.filter(|sandbox| sandbox.mode == SandboxMode::Bridged);
         let lost = bridged.filter(|sandbox| !is_namespace(&sandbox.netns));
         self.sandboxes = lost.map(|sandbox| (sandbox.id, lost_sentence(sandbox))).collect();
     }
 
+    /// Leaves out endpoints whose sandbox an engine has ended: a link made anew would lead nowhere.
+    pub(super) fn look_for_links(&mut self, model: &Model, facts: &HostFacts) {
+        self.departed = world::departed(model, facts);
+    }
+
     /// Whether all of the model can be had.
     pub(super) fn is_empty(&self) -> bool {
-        self.sandboxes.is_empty() && self.ports.is_empty()
+        self.sandboxes.is_empty() && self.ports.is_empty() && self.departed.is_empty()
     }
 
     /// Leaves out a port; false where it was out already or belongs to nobody.
@@ -50,7 +58,9 @@ impl LeftOut {
             return Arc::clone(model);
         }
         let mut effective = Model::clone(model);
-        effective.endpoints.retain(|_, endpoint| !self.sandboxes.contains_key(&endpoint.sandbox));
+        let out = |id: SandboxId| self.sandboxes.contains_key(&id);
+        effective.endpoints.retain(|_, endpoint| !endpoint.sandbox.is_some_and(out));
+        effective.endpoints.retain(|id, _| !self.departed.contains(id));
         effective.sandboxes.retain(|id, _| !self.sandboxes.contains_key(id));
         let publishers: BTreeSet<SandboxId> = self.ports.values().map(|(id, _)| *id).collect();
         for id in publishers {

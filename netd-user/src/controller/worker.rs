@@ -12,11 +12,13 @@ use super::effective::LeftOut;
 use super::owner::{Departed, Owners};
 use super::{
     Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN, Request,
-    Tuning, View, circumstances, ports, told_to_stop, world,
+    Tuning, Unheard, View, circumstances, ports, told_to_stop, world,
 };
 use crate::compile::CompileSettings;
 use crate::facts::HostFacts;
-use crate::model::{Command, Model, Outcome, Proto, Refusal, SandboxId, Settings};
+use crate::model::{
+    Command, EngineCommand, Model, Outcome, Proto, Refusal, SandboxId, Settings,
+};
 use crate::reconcile::ReconcileError;
 use crate::store::{Change, Memory, Store, StoreError};
 
@@ -156,7 +158,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
                 () = told_to_stop(&mut stop) => break,
                 Some(departed) = self.departed.recv() => self.remove_departed(departed).await,
                 () = sleep_until(due.verify) => self.verify().await,
-                () = at(due.settle) => self.converge(Depth::Changes).await,
+                () = at(due.settle) => self.settle().await,
                 () = at(due.retry) => self.retry().await,
                 Ok(()) = self.changes.changed() => self.due.settle(),
                 request = self.requests.recv() => match request {
@@ -185,8 +187,9 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
 
     fn granted(&mut self, model: &Model, command: Command) -> Result<Arc<Model>, StartError> {
         let (facts, settings) = (Arc::clone(&self.state.facts), Arc::clone(&self.settings));
+        let departed = world::departed(model, &facts);
         let circumstances =
-            circumstances::gather(&mut self.host, &facts, &settings, &BTreeSet::new())
+            circumstances::gather(&mut self.host, &facts, &settings, &BTreeSet::new(), departed)
                 .map_err(StartError::Entropy)?;
         Ok(Arc::new(model.apply(command, &circumstances)?.0))
     }
@@ -197,15 +200,19 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             return;
         }
         let started = Instant::now();
-        let endpoints = self.state.model.endpoints.len();
+        let before = Arc::clone(&self.state.model);
         let result = self.execute(request.command).await;
         if let Some(observer) = &self.observer
-            && self.state.model.endpoints.len() > endpoints
+            && self.state.model.endpoints.len() > before.endpoints.len()
         {
             observer.endpoint_set_up(started.elapsed());
         }
-        // Nobody listens where the client has hung up; the change holds all the same.
-        let _ = request.answer.send(result);
+        let granted = result.is_ok();
+        let heard = request.answer.send(result).is_ok();
+        match request.unheard {
+            Unheard::IsTakenBack if granted && !heard => self.take_back(before).await,
+            Unheard::IsTakenBack | Unheard::Holds => {}
+        }
     }
 
     async fn execute(&mut self, command: Command) -> Result<Outcome, ControllerError> {
@@ -238,8 +245,10 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         busy: &BTreeSet<(Proto, u16)>,
     ) -> Result<(Arc<Model>, Outcome), ControllerError> {
         self.state.facts = self.kernel.facts().await?;
+        let (facts, settings) = (Arc::clone(&self.state.facts), Arc::clone(&self.settings));
+        let departed = world::departed(&self.state.model, &facts);
         let circumstances =
-            circumstances::gather(&mut self.host, &self.state.facts, &self.settings, busy)
+            circumstances::gather(&mut self.host, &facts, &settings, busy, departed)
                 .map_err(ControllerError::Entropy)?;
         let (model, outcome) = self.state.model.apply(command, &circumstances)?;
         Ok((Arc::new(model), outcome))
@@ -318,12 +327,49 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         applied.map(|_| ())
     }
 
+    /// After changes of the host.
+    async fn settle(&mut self) {
+        self.bury().await;
+        self.converge(Depth::Changes).await;
+    }
+
+    /// Removes endpoints whose sandbox an engine has ended without a word.
+    async fn bury(&mut self) {
+        let Ok(facts) = self.kernel.facts().await else { return };
+        let departed = world::departed(&self.state.model, &facts);
+        if departed.is_empty() {
+            return;
+        }
+        tracing::info!(count = departed.len(), "endpoints ended without a word, removing them");
+        if let Err(error) = self.execute(Command::Engine(Box::new(EngineCommand::Bury))).await {
+            tracing::warn!(%error, "endpoints that ended stay for now");
+            self.due.try_again();
+        }
+    }
+
+    /// Undoes a change that nobody has heard of and nobody will take back.
+    async fn take_back(&mut self, before: Arc<Model>) {
+        tracing::warn!("the asker has gone before the answer, taking the change back");
+        self.state.left_out.look_for_links(&before, &self.state.facts);
+        let undone = self.reconcile(&before, Depth::Changes).await;
+        if let Err(error) = self.keep(before).await {
+            tracing::error!(%error, "a change could not be taken back");
+        }
+        if undone.is_err() {
+            self.state.dirty = true;
+            self.due.try_again();
+        }
+    }
+
     /// Brings the kernel in line with the model as it is, without what can't be had.
     async fn converge(&mut self, depth: Depth) {
         let model = Arc::clone(&self.state.model);
         self.due.settle = None;
         self.state.left_out = LeftOut::default();
         self.state.left_out.look_for_namespaces(&model);
+        if let Ok(facts) = self.kernel.facts().await {
+            self.state.left_out.look_for_links(&model, &facts);
+        }
         let result = loop {
             let Err(error) = self.reconcile(&model, depth).await else { break Ok(()) };
             match ports::refused_port(&error) {
@@ -359,6 +405,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
 
     async fn retry(&mut self) {
         self.due.retry = None;
+        self.bury().await;
         self.converge(Depth::Changes).await;
         for sandbox in world::orphans(&self.state.model) {
             self.remove(sandbox).await;

@@ -1,13 +1,15 @@
 //! Checks of a command against the machine: what the pure model can't see.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ipnetwork::Ipv6Network;
 
 use super::{Host, effective, owner};
+use crate::facts::HostFacts;
 use crate::model::sandbox::ProcessRef;
-use crate::model::{Command, Model, Refusal, SandboxId};
+use crate::model::{Command, EndpointId, Model, Refusal, SandboxId};
 use crate::store::Memory;
 
 const HOST_NAMESPACE: &str = "/proc/self/ns/net";
@@ -26,7 +28,8 @@ pub(super) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::PruneNetworks { .. }
         | Command::RemoveSandbox { .. }
         | Command::Connect { .. }
-        | Command::Disconnect { .. } => Ok(()),
+        | Command::Disconnect { .. }
+        | Command::Engine(_) => Ok(()),
     }
 }
 
@@ -34,6 +37,13 @@ pub(super) fn check(command: &Command) -> Result<(), Refusal> {
 pub(super) fn orphans(model: &Model) -> Vec<SandboxId> {
     let owned = model.sandboxes.values().filter_map(|s| Some((s.id, s.owner?)));
     owned.filter(|(_, process)| !owner::is_alive(*process)).map(|(id, _)| id).collect()
+}
+
+/// Endpoints whose sandbox an engine has ended without a word: the namespace took its end of the veth
+/// pair along, and so the host's.
+pub(super) fn departed(model: &Model, facts: &HostFacts) -> BTreeSet<EndpointId> {
+    let taken = model.endpoints.values().filter(|endpoint| endpoint.is_with_engine());
+    taken.filter(|end| !facts.links.contains_key(&end.veth)).map(|end| end.id).collect()
 }
 
 /// What a new store remembers: a ULA /48 with a random global id (RFC 4193).

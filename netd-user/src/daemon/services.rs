@@ -17,7 +17,8 @@ use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, t
 use crate::dataplane::events::EventReader;
 use crate::dataplane::sweep::Sweeper;
 use crate::frontend::serve::{Limits, serve};
-use crate::frontend::{Api, Defaults, LogControl, api};
+use crate::frontend::socket::BoundSocket;
+use crate::frontend::{Api, Defaults, LogControl, api, docker};
 use crate::observe::events::{Hub, Narrator};
 use crate::observe::time::Clock;
 use crate::reconcile::Reconciler;
@@ -79,7 +80,7 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
 }
 
 async fn start(settled: Settled) -> Result<Services, DaemonError> {
-    let Settled { config, log, store, listener, socket, locks, .. } = settled;
+    let Settled { config, log, store, listener, socket, docker, locks, .. } = settled;
     let metrics_listener = bind_metrics(&config).await?;
     let reconciler = Reconciler::start(reconciler_options(&config)).await?;
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
@@ -106,6 +107,9 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let api = api_state(&config, log, controller.clone(), telemetry);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    if let Some((listener, socket)) = docker {
+        tasks.spawn(serve_engine(listener, socket, controller.clone(), stopped.clone())?);
+    }
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let router = api::router(api.clone());
@@ -121,6 +125,21 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     tasks.spawn(sweep(sweeper, stopped.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
     Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop })
+}
+
+/// Serves a container engine's plugin socket.
+fn serve_engine(
+    listener: std::os::unix::net::UnixListener,
+    socket: BoundSocket,
+    controller: Controller,
+    stopped: watch::Receiver<bool>,
+) -> std::io::Result<impl Future<Output = ()>> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    Ok(async move {
+        serve(listener, docker::router(controller), docker::limits(), stopped).await;
+        drop(socket);
+    })
 }
 
 fn api_state(

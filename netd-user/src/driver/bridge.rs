@@ -34,11 +34,11 @@ fn add_gateway_link(network: &Network, context: &Context<'_>, desired: &mut Desi
 }
 
 fn add_endpoint_link(attachment: Attachment<'_>, context: &Context<'_>, desired: &mut Desired) {
-    let Some(link) = links::veth(attachment, context) else {
+    let Some(link) = links::endpoint(attachment, context) else {
         return;
     };
     let name = &attachment.endpoint.veth;
-    desired.links.insert(name.clone(), Link::Veth(link));
+    desired.links.insert(name.clone(), link);
     for hook in [Hook::FromContainer, Hook::ToContainer] {
         desired.programs.insert((name.clone(), hook));
     }

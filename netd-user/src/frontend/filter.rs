@@ -71,7 +71,7 @@ impl Filters {
     /// Whether a sandbox is asked for.
     pub(super) fn sandbox(&self, model: &Model, sandbox: &Sandbox) -> bool {
         let on = |value: &str| {
-            model.endpoints.values().filter(|e| e.sandbox == sandbox.id).any(|endpoint| {
+            model.endpoints.values().filter(|e| e.sandbox == Some(sandbox.id)).any(|endpoint| {
                 let name = model.networks.get(&endpoint.network).map(|network| &network.name);
                 name.is_some_and(|name| name == value)
                     || endpoint.network.to_string().starts_with(value)

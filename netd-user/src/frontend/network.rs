@@ -78,9 +78,12 @@ pub(super) async fn prune(
     let command = Command::PruneNetworks { filters: filters.into_inner() };
     let networks_deleted = match api.controller.execute(command).await? {
         Outcome::Pruned(names) => names,
-        Outcome::Done | Outcome::Network(_) | Outcome::Sandbox(..) | Outcome::Endpoint(_) => {
-            Vec::new()
-        }
+        Outcome::Done
+        | Outcome::Network(_)
+        | Outcome::Sandbox(..)
+        | Outcome::Endpoint(_)
+        | Outcome::Pool(_)
+        | Outcome::Address(_) => Vec::new(),
     };
     Ok(Json(Pruned { networks_deleted }))
 }
@@ -120,7 +123,9 @@ pub(super) fn created(outcome: Outcome) -> Created {
         Outcome::Network(id) => Created { id: id.to_string(), warnings: Vec::new() },
         Outcome::Sandbox(id, warnings) => Created { id: id.to_string(), warnings },
         Outcome::Endpoint(id) => Created { id: id.to_string(), warnings: Vec::new() },
-        Outcome::Done | Outcome::Pruned(_) => Created::default(),
+        Outcome::Done | Outcome::Pruned(_) | Outcome::Pool(_) | Outcome::Address(_) => {
+            Created::default()
+        }
     }
 }
 

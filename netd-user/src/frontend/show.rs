@@ -36,7 +36,7 @@ pub(super) struct Sandboxes<'a> {
 pub(super) fn network(view: &View, network: &Network) -> NetworkInspect {
     let endpoints = view.model.endpoints.values().filter(|e| e.network == network.id);
     let containers = endpoints.filter_map(|endpoint| {
-        let sandbox = view.model.sandboxes.get(&endpoint.sandbox)?;
+        let sandbox = view.model.sandboxes.get(&endpoint.sandbox?)?;
         Some((sandbox.id.to_string(), container(network, sandbox, endpoint)))
     });
     NetworkInspect {
@@ -121,7 +121,7 @@ impl Sandboxes<'_> {
 
     fn networks(&self, sandbox: &Sandbox) -> BTreeMap<String, EndpointInspect> {
         let model = &self.view.model;
-        let endpoints = model.endpoints.values().filter(|e| e.sandbox == sandbox.id);
+        let endpoints = model.endpoints.values().filter(|e| e.sandbox == Some(sandbox.id));
         let named = endpoints.filter_map(|endpoint| {
             let network = model.networks.get(&endpoint.network)?;
             Some((network.name.clone(), self.endpoint(network, endpoint)))

@@ -1,4 +1,4 @@
-//! The API's unix socket: made with its rights, never taken from a living daemon.
+//! Unix sockets of the front doors: made with its rights, never taken from a living daemon.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -14,10 +14,10 @@ const SOCKET_MODE: u32 = 0o660;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers there.
-    #[error("{}: another daemon serves this socket: stop it, or set another api-socket", .0.display())]
+    #[error("{}: another daemon serves this socket: stop it, or configure another path", .0.display())]
     InUse(PathBuf),
     /// Something else lies there.
-    #[error("{}: exists and is no socket: remove it, or set another api-socket", .0.display())]
+    #[error("{}: exists and is no socket: remove it, or configure another path", .0.display())]
     NotASocket(PathBuf),
     /// No such group.
     #[error(

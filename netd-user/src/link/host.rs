@@ -117,6 +117,7 @@ impl HostLinks {
                 made.and(self.read_addresses().await)
             }
             Link::Veth(link) => veth::create(&self.netlink, name, link, self.owner).await,
+            Link::Offered(link) => veth::offer(&self.netlink, name, link, self.owner).await,
         };
         if made.is_err() && self.catch_up().await.is_ok() && self.own_index(name).is_ok() {
             self.delete(name).await?;
@@ -136,7 +137,11 @@ impl HostLinks {
             (Link::Veth(from), Link::Veth(to)) => {
                 veth::change(&self.netlink, place, from, to).await
             }
-            (Link::Gateway(_), Link::Veth(_)) | (Link::Veth(_), Link::Gateway(_)) => {
+            // It is the engine's from the moment it was offered.
+            (Link::Offered(_), Link::Offered(_)) => Ok(()),
+            (Link::Gateway(_) | Link::Offered(_), Link::Veth(_))
+            | (Link::Veth(_) | Link::Offered(_), Link::Gateway(_))
+            | (Link::Gateway(_) | Link::Veth(_), Link::Offered(_)) => {
                 Err(LinkError::Foreign(name.to_owned()))
             }
         }
@@ -183,7 +188,9 @@ impl HostLinks {
                 let host = (index, fact.mtu, record.peer);
                 Ok(veth::observe(host, expected).await?.map(Link::Veth))
             }
-            Link::Gateway(_) | Link::Veth(_) => Ok(None),
+            // What the engine has made of its end is not ours to judge.
+            Link::Offered(_) if fact.kind == "veth" => Ok(Some(expected.clone())),
+            Link::Gateway(_) | Link::Veth(_) | Link::Offered(_) => Ok(None),
         }
     }
 

@@ -1,4 +1,5 @@
-//! An endpoint's veth pair: the peer is born in the sandbox under its final name.
+//! An endpoint's veth pair: the peer is born in the sandbox under its final name, or here, where an
+//! engine takes it from.
 //!
 //! Laws: the host's end holds no address and takes no part in IPv6; it stays down until its programs
 //! are attached. Checksum and segmentation offloads stay as the kernel sets them.
@@ -8,13 +9,13 @@ use std::os::fd::AsRawFd;
 
 use futures_util::future::try_join4;
 use ipnetwork::IpNetwork;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::cache::{RouteRecord, addresses_on, link_of, routes_through};
 use super::netlink::{Netlink, try_in_order};
 use super::{LinkError, netns, sysctl};
-use crate::desired::{Route, VethLink};
+use crate::desired::{OfferedLink, Route, VethLink};
 
 /// The loopback device has this index in every namespace.
 const LOOPBACK: u32 = 1;
@@ -32,13 +33,7 @@ pub(super) async fn create(
         .mtu(link.mtu)
         .setns_by_fd(namespace.as_raw_fd())
         .build();
-    let message = LinkMessageBuilder::<LinkVeth>::new(name, &link.interface)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .mtu(link.mtu)
-        .arp(false)
-        .link_group(owner)
-        .build();
-    host.create(name, message).await?;
+    host.create(name, pair(name, peer, link.mtu, owner)).await?;
     sysctl::write(name, sysctl::WITHOUT_IPV6)?;
     let (sandbox, index) = enter(link).await?;
     let addresses = link.addresses.iter().map(|addr| sandbox.add_address(index, *addr));
@@ -49,6 +44,29 @@ pub(super) async fn create(
         add_routes(&sandbox, index, link, &link.routes),
     );
     sent.await.map(drop)
+}
+
+/// Creates the pair with both ends here, for an engine to take one; the host's end is down.
+pub(super) async fn offer(
+    host: &Netlink,
+    name: &str,
+    link: &OfferedLink,
+    owner: u32,
+) -> Result<(), LinkError> {
+    let peer = LinkUnspec::new_with_name(&link.interface).address(link.mac.0.to_vec());
+    let message = pair(name, peer.mtu(link.mtu).build(), link.mtu, owner);
+    host.create(name, message).await?;
+    sysctl::write(name, sysctl::WITHOUT_IPV6)
+}
+
+/// The request for a pair whose end here has a name and no part in ARP.
+fn pair(name: &str, peer: LinkMessage, mtu: u32, owner: u32) -> LinkMessage {
+    LinkMessageBuilder::<LinkVeth>::new(name, "")
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .mtu(mtu)
+        .arp(false)
+        .link_group(owner)
+        .build()
 }
 
 /// Changes both ends in place. The namespace and the interface's name stay.

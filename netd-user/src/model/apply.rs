@@ -19,6 +19,7 @@ impl Model {
     /// the result depends on the arguments alone.
     pub fn apply(&self, command: Command, now: &Circumstances) -> Result<(Self, Outcome), Refusal> {
         let mut change = Change { model: self.clone(), now, rand: Rand::new(now.seed) };
+        change.bury(&now.departed)?;
         let outcome = change.run(command)?;
         Ok((change.model, outcome))
     }
@@ -35,11 +36,13 @@ impl Change<'_> {
             Command::RemoveSandbox { sandbox } => self.remove_sandbox(&sandbox),
             Command::SetOwner { sandbox, owner } => {
                 let found = self.model.find_sandbox(&sandbox)?;
+                found.refuse_unless_ours()?;
                 self.put_sandbox(Sandbox { owner, ..Sandbox::clone(found) });
                 Ok(Outcome::Done)
             }
             Command::Connect { network, sandbox, spec } => self.connect(&network, &sandbox, &spec),
             Command::Disconnect { network, sandbox } => self.disconnect(&network, &sandbox),
+            Command::Engine(command) => self.obey(*command),
         }
     }
 

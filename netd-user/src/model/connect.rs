@@ -10,7 +10,7 @@ use netd_common::map::MAX_ENDPOINTS;
 use super::apply::Change;
 use super::create_network::{is_link_taken, link_name};
 use super::create_sandbox::{PRIVATE, SHARES_HOST};
-use super::endpoint::{EndpointSpec, parse_mac};
+use super::endpoint::{EndpointSpec, Inside, parse_mac};
 use super::id::{EndpointId, NetworkId, SandboxId};
 use super::ipam::{configured_pool, lowest_index, outside};
 use super::network::{DriverKind, Network};
@@ -33,6 +33,7 @@ impl Change<'_> {
     ) -> Result<Outcome, Refusal> {
         let sandbox = Arc::clone(self.model.find_sandbox(sandbox)?);
         let network = Arc::clone(self.model.find_network(network)?);
+        sandbox.refuse_unless_ours()?;
         spec.check(&network)?;
         match (network.driver, sandbox.mode) {
             (_, SandboxMode::Host) => return Err(Refusal::forbidden(SHARES_HOST)),
@@ -63,6 +64,7 @@ impl Change<'_> {
     pub(super) fn disconnect(&mut self, network: &str, sandbox: &str) -> Result<Outcome, Refusal> {
         let sandbox = Arc::clone(self.model.find_sandbox(sandbox)?);
         let network = Arc::clone(self.model.find_network(network)?);
+        sandbox.refuse_unless_ours()?;
         match (network.driver, sandbox.mode) {
             (DriverKind::Host, SandboxMode::Host) => {
                 return Err(Refusal::forbidden(
@@ -94,8 +96,10 @@ impl Change<'_> {
     }
 
     pub(super) fn remove_sandbox(&mut self, wanted: &str) -> Result<Outcome, Refusal> {
-        let id = self.model.find_sandbox(wanted)?.id;
-        self.model.endpoints.retain(|_, endpoint| endpoint.sandbox != id);
+        let sandbox = self.model.find_sandbox(wanted)?;
+        sandbox.refuse_unless_ours()?;
+        let id = sandbox.id;
+        self.model.endpoints.retain(|_, endpoint| endpoint.sandbox != Some(id));
         self.model.sandboxes.remove(&id);
         Ok(Outcome::Sandbox(id, Vec::new()))
     }
@@ -122,10 +126,11 @@ impl Change<'_> {
             id,
             index: self.endpoint_index()?,
             network: network.id,
-            sandbox: sandbox.id,
+            sandbox: Some(sandbox.id),
+            inside: Inside::Netd,
             v4: v4?.and_then(|addr| if let IpAddr::V4(addr) = addr { Some(addr) } else { None }),
             v6: v6?.and_then(|addr| if let IpAddr::V6(addr) = addr { Some(addr) } else { None }),
-            mac: self.mac(&network, spec)?,
+            mac: self.mac(&network, spec.mac.as_deref())?,
             aliases: spec.aliases.clone(),
             gw_priority: spec.gw_priority,
             interface: self.interface(&network, sandbox.id, spec)?,
@@ -136,7 +141,7 @@ impl Change<'_> {
         Ok(id)
     }
 
-    fn endpoint_index(&self) -> Result<u32, Refusal> {
+    pub(super) fn endpoint_index(&self) -> Result<u32, Refusal> {
         let taken = self.model.endpoints.values().map(|endpoint| endpoint.index);
         lowest_index(MAX_ENDPOINTS, taken).ok_or_else(|| {
             let most = MAX_ENDPOINTS - 1;
@@ -172,10 +177,26 @@ impl Change<'_> {
         }
     }
 
-    fn mac(&mut self, network: &Network, spec: &EndpointSpec) -> Result<MacAddr, Refusal> {
+    /// A name for a link of an endpoint that no other link of ours has.
+    pub(super) fn free_link_name(&mut self) -> String {
+        loop {
+            let digits = EndpointId(self.rand.id()).to_string();
+            let name = link_name(&self.now.settings.veth_prefix, &digits, 7);
+            if !is_link_taken(&self.model, &name) {
+                return name;
+            }
+        }
+    }
+
+    /// The MAC asked for, which nobody else on the network may have, else a free one.
+    pub(super) fn mac(
+        &mut self,
+        network: &Network,
+        asked: Option<&str>,
+    ) -> Result<MacAddr, Refusal> {
         let held = self.model.endpoints_of_network(network.id).map(|endpoint| endpoint.mac);
         let held: BTreeSet<_> = held.collect();
-        if let Some(text) = spec.mac.as_deref().filter(|text| !text.is_empty()) {
+        if let Some(text) = asked.filter(|text| !text.is_empty()) {
             let mac = parse_unicast(text).map_err(Refusal::invalid)?;
             if held.contains(&mac) {
                 return Err(Refusal::conflict(format_args!(
@@ -225,6 +246,7 @@ impl Change<'_> {
 impl EndpointSpec {
     /// Refuses words that make no sense on a network, all at once; takes nothing.
     pub(super) fn check(&self, network: &Network) -> Result<(), Refusal> {
+        network.refuse_unless_ours()?;
         let mut wrong = Vec::new();
         for (text, v6) in [(&self.ip, false), (&self.ip6, true)] {
             if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {

@@ -10,6 +10,7 @@ use netd_common::map::MAX_NETWORKS;
 use super::apply::Change;
 use super::id::NetworkId;
 use super::ipam::lowest_index;
+use super::keeper::Keeper;
 use super::network::{BridgeOptions, DriverKind, GatewayMode, Network, NetworkSpec, Pool};
 use super::options;
 use super::refusal::Refusal;
@@ -57,18 +58,20 @@ impl Change<'_> {
             ipam_options: spec.ipam_options,
             options,
             labels: spec.labels,
-            ..self.plan_network(plan, DriverKind::Bridge)?
+            ..self.plan_network(plan, DriverKind::Bridge, None)?
         };
         let id = network.id;
         self.put_network(network);
         Ok(Outcome::Network(id))
     }
 
-    /// A network with an id, an index and a device of its own, and no pools yet.
+    /// A network with an index and a device of its own, and no pools yet; with an id that is free
+    /// where none is given.
     pub(super) fn plan_network(
         &mut self,
         plan: Plan,
         driver: DriverKind,
+        id: Option<NetworkId>,
     ) -> Result<Network, Refusal> {
         if driver == DriverKind::Bridge && !plan.ipv4 && !plan.ipv6 {
             return Err(Refusal::invalid("IPv4 or IPv6 must be enabled"));
@@ -81,13 +84,17 @@ impl Change<'_> {
                 "no free network slot: netd holds at most {most} networks"
             ))
         })?;
-        let (id, device) = self.identify(&plan.bridge.device, driver)?;
+        let (id, device) = match id {
+            Some(id) => (id, self.device_of(id, &plan.bridge.device)?),
+            None => self.identify(&plan.bridge.device, driver)?,
+        };
         Ok(Network {
             id,
             index,
             name: String::new(),
             created_ns: self.now.now_ns,
             driver,
+            keeper: Keeper::Netd,
             predefined: false,
             ipv4: plan.ipv4,
             ipv6: plan.ipv6,
@@ -128,6 +135,14 @@ impl Change<'_> {
         }
     }
 
+    /// The device asked for, or one named after the id.
+    fn device_of(&self, id: NetworkId, asked: &str) -> Result<String, Refusal> {
+        let own = link_name(&self.now.settings.bridge_prefix, &id.to_string(), 12);
+        let device = if asked.is_empty() { own } else { asked.to_owned() };
+        check_device(&self.model, id, &device)?;
+        Ok(device)
+    }
+
     /// The pools of all families that are on.
     pub(super) fn plan_pools(&self, plan: &Plan) -> Result<Vec<Pool>, Refusal> {
         let mut pools = Vec::new();
@@ -142,7 +157,7 @@ impl Change<'_> {
     }
 
     /// The dataplane's prefix tables hold so many prefixes of a family.
-    fn check_pool_room(&self, pools: &[Pool], v6: bool) -> Result<(), Refusal> {
+    pub(super) fn check_pool_room(&self, pools: &[Pool], v6: bool) -> Result<(), Refusal> {
         let granted = pools.iter().map(|pool| pool.subnet);
         let count = self.model.pools().chain(granted).filter(|pool| pool.is_ipv6() == v6).count();
         if count <= MAX_NETWORKS as usize {
@@ -227,7 +242,7 @@ fn check_device(model: &Model, id: NetworkId, device: &str) -> Result<(), Refusa
 /// Whether a link of ours has a name.
 pub(super) fn is_link_taken(model: &Model, name: &str) -> bool {
     model.networks.values().any(|network| network.bridge.device == name)
-        || model.endpoints.values().any(|endpoint| endpoint.veth == name)
+        || model.endpoints.values().any(|end| end.link_names().any(|it| it == name))
 }
 
 /// A prefix and hex digits, fewer where the kernel's 15 bytes ask for it.

@@ -7,6 +7,7 @@ use super::apply::Change;
 use super::endpoint::EndpointSpec;
 use super::id::{NetworkId, SandboxId};
 use super::netns::NetnsPath;
+use super::keeper::Keeper;
 use super::network::DriverKind;
 use super::port::{PortSpec, Proto, parse_expose};
 use super::predefined::BRIDGE;
@@ -59,6 +60,7 @@ impl Change<'_> {
             id,
             name,
             created_ns: self.now.now_ns,
+            keeper: Keeper::Netd,
             mode,
             netns,
             owns_netns,
@@ -148,7 +150,7 @@ impl Change<'_> {
         name
     }
 
-    fn free_sandbox_id(&mut self) -> SandboxId {
+    pub(super) fn free_sandbox_id(&mut self) -> SandboxId {
         loop {
             let id = SandboxId(self.rand.id());
             let path = self.netns_path(id);
@@ -227,7 +229,8 @@ fn check_dns(servers: &[String]) -> Result<(), Refusal> {
     }
 }
 
-fn refuse_sctp(ports: &[PortSpec]) -> Result<(), Refusal> {
+/// Refuses what the dataplane can't translate.
+pub(super) fn refuse_sctp(ports: &[PortSpec]) -> Result<(), Refusal> {
     if ports.iter().any(|spec| spec.proto == Proto::Sctp) {
         return Err(Refusal::invalid(
             "SCTP publishing is not supported yet by netd: publish tcp or udp",

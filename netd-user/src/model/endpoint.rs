@@ -34,8 +34,11 @@ pub struct Endpoint {
     pub index: u32,
     /// Its network.
     pub network: NetworkId,
-    /// Its sandbox.
-    pub sandbox: SandboxId,
+    /// Its sandbox; none before it joins one and after it has left.
+    pub sandbox: Option<SandboxId>,
+    /// Who makes what is inside the sandbox.
+    #[serde(default)]
+    pub inside: Inside,
     /// Its IPv4 address.
     pub v4: Option<Ipv4Addr>,
     /// Its IPv6 address.
@@ -47,12 +50,60 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// Higher wins the default route; equal ones go by network name.
     pub gw_priority: i32,
-    /// Name of the interface in the sandbox.
+    /// Name of the interface in the sandbox; for one that an engine takes, the name it is offered
+    /// under in the host's namespace.
     pub interface: String,
     /// Name of the veth end in the host's namespace.
     pub veth: String,
     /// Options as given.
     pub options: BTreeMap<String, String>,
+}
+
+/// Who makes the inside of an endpoint: its interface's name, addresses and routes in the sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inside {
+    /// netd, in the sandbox's namespace.
+    #[default]
+    Netd,
+    /// An engine, which takes the interface from the host's namespace.
+    Engine {
+        /// Whether the engine has chosen it as a way out of the sandbox, and so as the way in of
+        /// published ports.
+        opened: bool,
+    },
+}
+
+impl Endpoint {
+    /// Whether its sandbox may leave by it where its network offers a gateway.
+    pub fn may_be_gateway(&self) -> bool {
+        match self.inside {
+            Inside::Netd => true,
+            Inside::Engine { opened } => opened,
+        }
+    }
+
+    /// How many families it speaks where an engine chose it. Of two that are opened, the one with
+    /// fewer was chosen for its own family, and the other for what that lacks.
+    pub fn breadth(&self) -> usize {
+        match self.inside {
+            Inside::Netd => 0,
+            Inside::Engine { .. } => {
+                usize::from(self.v4.is_some()) + usize::from(self.v6.is_some())
+            }
+        }
+    }
+
+    /// The names of its links in the host's namespace.
+    pub fn link_names(&self) -> impl Iterator<Item = &str> {
+        let offered = (self.inside != Inside::Netd).then_some(self.interface.as_str());
+        [self.veth.as_str()].into_iter().chain(offered)
+    }
+
+    /// Whether an engine has taken it into a sandbox.
+    pub fn is_with_engine(&self) -> bool {
+        self.sandbox.is_some() && self.inside != Inside::Netd
+    }
 }
 
 /// `aa:bb:cc:dd:ee:ff`.

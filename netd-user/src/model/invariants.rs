@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netd_common::map::{MAX_ENDPOINTS, MAX_NETWORKS, MAX_PUBLICATIONS};
 
-use super::Model;
 use super::network::{DriverKind, Network};
 use super::pool::overlap;
 use super::port::Publication;
 use super::sandbox::SandboxMode;
+use super::{Inside, Model, Sandbox};
 
 /// Every broken law, each a sentence; empty for a sound model.
 pub fn invariants(model: &Model) -> Vec<String> {
@@ -19,6 +20,7 @@ pub fn invariants(model: &Model) -> Vec<String> {
     names_and_numbers(model, &mut broken);
     links(model, &mut broken);
     pools(model, &mut broken);
+    leases(model, &mut broken);
     for network in model.networks.values() {
         addresses(model, network, &mut broken);
     }
@@ -55,9 +57,9 @@ fn links(model: &Model, broken: &mut Vec<String>) {
     unique("link name", devices.chain(veths), broken);
     let own = model.sandboxes.values().filter(|sandbox| sandbox.mode != SandboxMode::Host);
     unique("namespace", own.map(|sandbox| &sandbox.netns), broken);
-    let interfaces = model.endpoints.values();
-    unique("interface", interfaces.map(|end| (end.sandbox, &end.interface)), broken);
-    let memberships = model.endpoints.values().map(|end| (end.sandbox, end.network));
+    let joined = || model.endpoints.values().filter(|end| end.sandbox.is_some());
+    unique("interface", joined().map(|end| (end.sandbox, &end.interface)), broken);
+    let memberships = joined().map(|end| (end.sandbox, end.network));
     unique("membership", memberships, broken);
 }
 
@@ -66,6 +68,21 @@ fn pools(model: &Model, broken: &mut Vec<String>) {
     for (at, pool) in pools.iter().enumerate() {
         if let Some(other) = pools[at + 1..].iter().find(|other| overlap(*pool, **other)) {
             broken.push(format!("pools {pool} and {other} overlap"));
+        }
+    }
+}
+
+fn leases(model: &Model, broken: &mut Vec<String>) {
+    let leases: Vec<_> = model.leases.values().collect();
+    for (at, lease) in leases.iter().enumerate() {
+        let subnet = lease.id.subnet;
+        if lease.addresses.keys().any(|addr| !subnet.contains(*addr)) {
+            broken.push(format!("{} holds an address that is not its own", lease.id));
+        }
+        let mut others = leases[at + 1..].iter().map(|other| other.id.subnet);
+        let mut pools = model.pools().filter(|pool| *pool != subnet);
+        if others.any(|other| overlap(subnet, other)) || pools.any(|pool| overlap(subnet, pool)) {
+            broken.push(format!("{} overlaps another pool", lease.id));
         }
     }
 }
@@ -87,9 +104,10 @@ fn addresses(model: &Model, network: &Network, broken: &mut Vec<String>) {
 fn relations(model: &Model, broken: &mut Vec<String>) {
     for endpoint in model.endpoints.values() {
         let network = model.networks.get(&endpoint.network);
-        let sandbox = model.sandboxes.get(&endpoint.sandbox);
+        let sandbox = endpoint.sandbox.map(|id| model.sandboxes.get(&id));
+        let bridged = |it: &Arc<Sandbox>| it.mode == SandboxMode::Bridged;
         let sound = network.is_some_and(|network| network.driver == DriverKind::Bridge)
-            && sandbox.is_some_and(|sandbox| sandbox.mode == SandboxMode::Bridged);
+            && sandbox.map_or(endpoint.inside != Inside::Netd, |it| it.is_some_and(bridged));
         if !sound {
             broken.push(format!("endpoint {} lacks its network or sandbox", endpoint.id));
         }

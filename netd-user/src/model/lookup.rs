@@ -68,7 +68,7 @@ impl Model {
 
     /// Endpoints of a sandbox, by id.
     pub fn endpoints_of_sandbox(&self, sandbox: SandboxId) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.endpoints.values().filter(move |endpoint| endpoint.sandbox == sandbox)
+        self.endpoints.values().filter(move |endpoint| endpoint.sandbox == Some(sandbox))
     }
 
     /// The endpoint of a sandbox on a network.
@@ -84,7 +84,7 @@ impl Model {
     /// the highest gateway priority, then the first network name; never an internal network.
     pub fn gateway_endpoint(&self, sandbox: SandboxId, v6: bool) -> Option<&Endpoint> {
         self.endpoints_of_sandbox(sandbox)
-            .filter(|endpoint| self.gateway_of(endpoint, v6).is_some())
+            .filter(|end| end.may_be_gateway() && self.gateway_of(end, v6).is_some())
             .min_by_key(|endpoint| self.gateway_rank(endpoint))
             .map(Arc::as_ref)
     }
@@ -92,8 +92,12 @@ impl Model {
     /// The gateway endpoints of a family of all sandboxes, in one walk.
     pub fn gateway_endpoints(&self, v6: bool) -> BTreeMap<SandboxId, &Endpoint> {
         let mut gateways: BTreeMap<SandboxId, &Endpoint> = BTreeMap::new();
-        for endpoint in self.endpoints.values().filter(|end| self.gateway_of(end, v6).is_some()) {
-            let chosen = gateways.entry(endpoint.sandbox).or_insert(endpoint);
+        let serving = |end: &&Arc<Endpoint>| {
+            end.may_be_gateway() && self.gateway_of(end, v6).is_some()
+        };
+        for endpoint in self.endpoints.values().filter(serving) {
+            let Some(sandbox) = endpoint.sandbox else { continue };
+            let chosen = gateways.entry(sandbox).or_insert(endpoint);
             if self.gateway_rank(endpoint) < self.gateway_rank(chosen) {
                 *chosen = endpoint;
             }
@@ -101,9 +105,10 @@ impl Model {
         gateways
     }
 
-    fn gateway_rank(&self, endpoint: &Endpoint) -> (Reverse<i32>, Option<&str>) {
+    fn gateway_rank(&self, endpoint: &Endpoint) -> (Reverse<i32>, usize, Option<&str>) {
         let network = self.networks.get(&endpoint.network);
-        (Reverse(endpoint.gw_priority), network.map(|network| network.name.as_str()))
+        let name = network.map(|network| network.name.as_str());
+        (Reverse(endpoint.gw_priority), endpoint.breadth(), name)
     }
 
     /// The next hop that an endpoint offers for the default route of a family.

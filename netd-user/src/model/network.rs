@@ -7,6 +7,8 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::id::NetworkId;
+use super::keeper::Keeper;
+use super::refusal::Refusal;
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub struct Network {
     pub created_ns: i64,
     /// The driver.
     pub driver: DriverKind,
+    /// Who decides on its addresses and its end.
+    #[serde(default)]
+    pub keeper: Keeper,
     /// One of `bridge`, `host`, `none` made by the daemon; can't be removed.
     pub predefined: bool,
     /// IPv4 on.
@@ -127,6 +132,11 @@ impl Network {
     /// The pools of one family, in order.
     pub fn pools_of(&self, v6: bool) -> impl Iterator<Item = &Pool> {
         self.pools.iter().filter(move |pool| pool.subnet.is_ipv6() == v6)
+    }
+
+    /// Refuses what only the keeper of the network may do.
+    pub(super) fn refuse_unless_ours(&self) -> Result<(), Refusal> {
+        self.keeper.refuse_unless_ours("network", &self.name)
     }
 
     /// How a family leaves the network.

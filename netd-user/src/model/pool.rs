@@ -41,7 +41,7 @@ impl Model {
         size: Option<u8>,
     ) -> Result<IpNetwork, Refusal> {
         let occupied = now.occupied.iter().copied().filter(|prefix| prefix.prefix() > 0);
-        let used = merged(self.pools().chain(occupied).filter(|prefix| prefix.is_ipv6() == v6));
+        let used = merged(self.prefixes().chain(occupied).filter(|prefix| prefix.is_ipv6() == v6));
         default_pools(&now.settings, v6)
             .into_iter()
             .find_map(|pool| first_free(pool.base, size.unwrap_or(pool.size), &used))
@@ -50,10 +50,15 @@ impl Model {
             })
     }
 
-    /// Refuses a prefix that overlaps a network's.
+    /// Refuses a prefix that overlaps a network's or an engine's.
     pub(super) fn check_overlap(&self, subnet: IpNetwork) -> Result<(), Refusal> {
-        let taken = self.pools().any(|held| overlap(held, subnet));
+        let taken = self.prefixes().any(|held| overlap(held, subnet));
         if taken { Err(overlapping()) } else { Ok(()) }
+    }
+
+    /// The prefixes of all networks and all that engines have asked for.
+    fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
+        self.pools().chain(self.leases.keys().map(|id| id.subnet))
     }
 
     /// The prefixes of all networks.

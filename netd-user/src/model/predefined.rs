@@ -32,7 +32,7 @@ impl Change<'_> {
         for (name, driver) in [(HOST, DriverKind::Host), (NONE, DriverKind::Null)] {
             if self.model.network_named(name).is_none() {
                 let plan = plain_plan()?;
-                let network = self.plan_network(plan, driver)?;
+                let network = self.plan_network(plan, driver, None)?;
                 self.put_network(Network { name: name.to_owned(), predefined: true, ..network });
             }
         }
@@ -53,7 +53,7 @@ impl Change<'_> {
         let plan = self.bridge_plan()?;
         let pools = self.plan_pools(&plan)?;
         let options = shown(&plan.bridge);
-        let network = self.plan_network(plan, DriverKind::Bridge)?;
+        let network = self.plan_network(plan, DriverKind::Bridge, None)?;
         let name = BRIDGE.to_owned();
         self.put_network(Network { name, predefined: true, pools, options, ..network });
         Ok(())
@@ -71,7 +71,7 @@ impl Change<'_> {
         }
         let pools = if used { held.pools } else { self.refresh_pools(&plan, &held.pools)? };
         let options = shown(&plan.bridge);
-        let network = self.plan_network(plan, DriverKind::Bridge)?;
+        let network = self.plan_network(plan, DriverKind::Bridge, None)?;
         let (id, index, created_ns) = (held.id, held.index, held.created_ns);
         let name = held.name;
         self.put_network(Network {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Change;
+use super::keeper::Keeper;
 use super::network::Network;
 use super::refusal::Refusal;
 use super::{Model, Outcome};
@@ -25,7 +26,7 @@ impl Change<'_> {
                 "error while removing network: network {name} has active endpoints ({active})"
             )));
         }
-        self.model.networks.remove(&id);
+        self.drop_network(id);
         Ok(Outcome::Network(id))
     }
 
@@ -37,7 +38,8 @@ impl Change<'_> {
         let used: BTreeSet<_> = self.model.endpoints.values().map(|end| end.network).collect();
         let mut names = Vec::new();
         self.model.networks.retain(|id, network| {
-            let keep = network.predefined || used.contains(id) || !filter.matches(network);
+            let ours = network.keeper == Keeper::Netd && !network.predefined;
+            let keep = !ours || used.contains(id) || !filter.matches(network);
             if !keep {
                 names.push(network.name.clone());
             }
@@ -53,7 +55,7 @@ fn active_endpoints(model: &Model, network: &Network) -> Option<String> {
     let mut named: Vec<_> = model
         .endpoints_of_network(network.id)
         .map(|endpoint| {
-            let sandbox = model.sandboxes.get(&endpoint.sandbox);
+            let sandbox = endpoint.sandbox.and_then(|id| model.sandboxes.get(&id));
             let name = sandbox.map_or("", |sandbox| sandbox.name.as_str());
             format!("name:\"{name}\" id:\"{}\"", endpoint.id.short())
         })

@@ -13,6 +13,7 @@ use netd_common::map::{MAX_PUBLICATIONS, MAX_PUBLISHED};
 
 use super::apply::Change;
 use super::id::SandboxId;
+use super::keeper::Keeper;
 use super::ledger::{Ledger, unspecified};
 use super::network::GatewayMode;
 use super::port::{PortSpec, Proto, Publication};
@@ -47,7 +48,7 @@ impl Change<'_> {
         let Some(sandbox) = self.model.sandboxes.get(&id).map(Arc::clone) else {
             unreachable!("the caller has just found it")
         };
-        if sandbox.ports.is_empty() {
+        if sandbox.ports.is_empty() && sandbox.publications.is_empty() {
             return Ok(Vec::new());
         }
         let doors = self.doors(id);
@@ -61,7 +62,11 @@ impl Change<'_> {
             granted: Vec::new(),
             warnings: Vec::new(),
         };
-        let told = |refusal: Refusal| refusal.within(self.blame(&sandbox));
+        let told = |refusal: Refusal| match sandbox.keeper {
+            Keeper::Netd => refusal.within(self.blame(&sandbox)),
+            // The engine says this itself.
+            Keeper::Engine => refusal,
+        };
         sandbox.ports.iter().try_for_each(|spec| grant.spec(spec, &self.model)).map_err(told)?;
         let Grant { granted, warnings, .. } = grant;
         let publications = self.number(granted, &sandbox)?;

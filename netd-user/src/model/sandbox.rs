@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::EndpointSpec;
 use super::id::SandboxId;
 use super::netns::NetnsPath;
+use super::keeper::Keeper;
 use super::port::{PortSpec, Proto, Publication};
+use super::refusal::Refusal;
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,9 @@ pub struct Sandbox {
     pub name: String,
     /// Unix time of creation, nanoseconds.
     pub created_ns: i64,
+    /// Who decides on its networks and its end.
+    #[serde(default)]
+    pub keeper: Keeper,
     /// How it is attached.
     pub mode: SandboxMode,
     /// Path of its network namespace.
@@ -65,6 +70,13 @@ pub struct Sandbox {
     pub publications: Vec<Publication>,
     /// The process it lives and dies with.
     pub owner: Option<ProcessRef>,
+}
+
+impl Sandbox {
+    /// Refuses what only the keeper of the sandbox may do.
+    pub(super) fn refuse_unless_ours(&self) -> Result<(), Refusal> {
+        self.keeper.refuse_unless_ours("sandbox", &self.name)
+    }
 }
 
 /// How a sandbox is attached.

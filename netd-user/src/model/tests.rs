@@ -187,6 +187,7 @@ fn circumstances(settings: Settings) -> Circumstances {
     Circumstances {
         now_ns: 1_700_000_000_000_000_000,
         seed: [0; 32],
+        departed: BTreeSet::new(),
         occupied: Vec::new(),
         host_addresses: BTreeSet::from(["192.0.2.1".parse().expect("an address")]),
         port_range: (32_768, 32_771),

@@ -64,7 +64,7 @@ impl Narrator {
         let networks = model.networks.values();
         self.networks = networks.map(|network| (network.index, network.name.clone())).collect();
         let sandbox = |endpoint: &crate::model::Endpoint| {
-            let sandbox = model.sandboxes.get(&endpoint.sandbox)?;
+            let sandbox = model.sandboxes.get(&endpoint.sandbox?)?;
             Some((endpoint.index, sandbox.name.clone()))
         };
         self.sandboxes = model.endpoints.values().filter_map(|it| sandbox(it)).collect();

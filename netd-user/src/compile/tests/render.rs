@@ -76,6 +76,9 @@ fn link(link: &Link) -> String {
             it.ipv4,
             it.ipv6
         ),
+        Link::Offered(it) => {
+            format!("offered {} {} mtu {}", it.interface, format_mac(it.mac), it.mtu)
+        }
         Link::Veth(it) => format!(
             "veth {} in {} {} mtu {} addresses {} routes {} v6 {}",
             it.interface,

@@ -12,7 +12,8 @@ use crate::facts::{HostFacts, LinkFact, UplinkFact};
 use crate::model::network::{AntiSpoof, BridgeOptions, DriverKind, GatewayMode, Pool};
 use crate::model::sandbox::SandboxMode;
 use crate::model::{
-    Endpoint, EndpointId, Model, Network, NetworkId, Proto, Publication, Sandbox, SandboxId,
+    Endpoint, EndpointId, Inside, Keeper, Model, Network, NetworkId, Proto, Publication, Sandbox,
+    SandboxId,
 };
 
 /// A model, and a host that has made all its links.
@@ -30,6 +31,7 @@ impl World {
             name: name.to_owned(),
             created_ns: 0,
             driver: DriverKind::Bridge,
+            keeper: Keeper::Netd,
             predefined: false,
             ipv4: true,
             ipv6: true,
@@ -57,6 +59,7 @@ impl World {
             id,
             name: name.to_owned(),
             created_ns: 0,
+            keeper: Keeper::Netd,
             mode: if endpoints.is_empty() { SandboxMode::None } else { SandboxMode::Bridged },
             netns: Path::new("/run/netns").join(name).into(),
             owns_netns: true,
@@ -83,7 +86,8 @@ impl World {
             id: endpoint_id(index),
             index,
             network: id,
-            sandbox,
+            sandbox: Some(sandbox),
+            inside: Inside::Netd,
             v4: parent.ipv4.then(|| Ipv4Addr::new(10, network, high, low)),
             v6: parent.ipv6.then(|| {
                 let group = u16::from_str_radix(&network.to_string(), 16).unwrap();

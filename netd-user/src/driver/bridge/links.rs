@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ipnetwork::IpNetwork;
 
 use crate::compile::topology::{AddressFamily, Attachment, gateway_mode};
-use crate::desired::{GatewayLink, Route, VethLink};
+use crate::desired::{GatewayLink, Link, OfferedLink, Route, VethLink};
 use crate::driver::Context;
-use crate::model::Network;
+use crate::model::{Inside, NetnsPath, Network, SandboxId};
 use crate::model::network::{GatewayMode, Pool};
 
 /// The gateway device.
@@ -36,11 +36,28 @@ fn device_serves(network: &Network, pool: &Pool) -> bool {
     !inhibited && gateway_mode(network, family) != GatewayMode::Isolated
 }
 
-/// An endpoint's veth pair; none where its sandbox is not of this model.
-pub(super) fn veth(attachment: Attachment<'_>, context: &Context<'_>) -> Option<VethLink> {
+/// An endpoint's veth pair; none where it has no sandbox, or one that is not of this model.
+pub(super) fn endpoint(attachment: Attachment<'_>, context: &Context<'_>) -> Option<Link> {
     let Attachment { endpoint, network } = attachment;
-    let netns = context.topology.netns(endpoint.sandbox)?;
-    Some(VethLink {
+    let sandbox = endpoint.sandbox?;
+    let netns = context.topology.netns(sandbox)?;
+    match endpoint.inside {
+        Inside::Netd => Some(Link::Veth(veth(attachment, (sandbox, netns), context))),
+        Inside::Engine { .. } => Some(Link::Offered(OfferedLink {
+            interface: endpoint.interface.clone(),
+            mac: endpoint.mac,
+            mtu: context.mtu(network),
+        })),
+    }
+}
+
+fn veth(
+    attachment: Attachment<'_>,
+    (sandbox, netns): (SandboxId, &NetnsPath),
+    context: &Context<'_>,
+) -> VethLink {
+    let Attachment { endpoint, network } = attachment;
+    VethLink {
         netns: netns.clone(),
         interface: endpoint.interface.clone(),
         mac: endpoint.mac,
@@ -49,15 +66,19 @@ pub(super) fn veth(attachment: Attachment<'_>, context: &Context<'_>) -> Option<
             .into_iter()
             .filter_map(|family| attachment.interface_address(family))
             .collect(),
-        routes: routes(attachment, context),
+        routes: routes(attachment, sandbox, context),
         ipv6: network.ipv6,
-    })
+    }
 }
 
 /// The default route of each family in which the sandbox leaves by this endpoint.
-fn routes(attachment: Attachment<'_>, context: &Context<'_>) -> BTreeSet<Route> {
+fn routes(
+    attachment: Attachment<'_>,
+    sandbox: SandboxId,
+    context: &Context<'_>,
+) -> BTreeSet<Route> {
     let leaves_here = |family| {
-        let gateway = context.topology.gateway(attachment.endpoint.sandbox, family)?;
+        let gateway = context.topology.gateway(sandbox, family)?;
         (gateway.endpoint.id == attachment.endpoint.id).then(|| Route {
             destination: AddressFamily::everything(family),
             via: attachment.next_hop(family),

@@ -186,7 +186,7 @@ fn crowded(count: u32) -> World {
         let added = Endpoint {
             id: EndpointId(bytes(2)),
             index: at + 1,
-            sandbox: id,
+            sandbox: Some(id),
             v4: endpoint.v4.map(|addr| (addr.to_bits() + at).into()),
             v6: endpoint.v6.map(|addr| (addr.to_bits() + u128::from(at)).into()),
             mac,

@@ -238,7 +238,7 @@ fn endpoint_traffic(model: &Model, totals: &Totals) -> [Family; 2] {
     let mut bytes = Family::new(&ENDPOINT_BYTES);
     for endpoint in model.endpoints.values() {
         let network = model.networks.get(&endpoint.network);
-        let sandbox = model.sandboxes.get(&endpoint.sandbox);
+        let sandbox = endpoint.sandbox.and_then(|id| model.sandboxes.get(&id));
         let (Some(network), Some(sandbox)) = (network, sandbox) else {
             continue;
         };

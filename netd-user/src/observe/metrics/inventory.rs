@@ -53,7 +53,8 @@ impl InventoryCollector {
             model.networks.values().map(|network| (network.id, [0; 2])).collect();
         for endpoint in model.endpoints.values() {
             if let Some([running, failing]) = counts.get_mut(&endpoint.network) {
-                let count = if failed.contains(&endpoint.sandbox) { failing } else { running };
+                let fails = endpoint.sandbox.is_some_and(|id| failed.contains(&id));
+                let count = if fails { failing } else { running };
                 *count += 1;
             }
         }

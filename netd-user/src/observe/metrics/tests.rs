@@ -214,7 +214,7 @@ fn an_endpoint_does_not_inherit_the_counts_of_its_index() {
         world.sandbox(3, "next", &[]);
         let (_, mut endpoint) = world.model.endpoints.pop_last().unwrap();
         let next = Arc::make_mut(&mut endpoint);
-        (next.id, next.sandbox) = (EndpointId([9; 32]), SandboxId([3; 32]));
+        (next.id, next.sandbox) = (EndpointId([9; 32]), Some(SandboxId([3; 32])));
         world.model.endpoints.insert(endpoint.id, endpoint);
     }
     assert_eq!(value(&metrics, &series("client")), None);
@@ -240,7 +240,8 @@ fn no_label_is_an_id_or_an_address_of_a_container() {
     bench.count(1, 5);
     let text = metrics.text().unwrap();
     for endpoint in bench.model().endpoints.values() {
-        assert!(!text.contains(&endpoint.id.short()) && !text.contains(&endpoint.sandbox.short()));
+        let sandbox = endpoint.sandbox.unwrap().short();
+        assert!(!text.contains(&endpoint.id.short()) && !text.contains(&sandbox));
         assert!(!text.contains(&format!("\"{}\"", endpoint.v4.unwrap())));
     }
 }

@@ -1,0 +1,128 @@
+//! Options and addresses in the engine's words, as the model takes them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde_json::Value;
+
+use super::PluginError;
+use super::request::{Options, PoolOfNetwork, PortBinding};
+use crate::model::engine::AdoptedPool;
+use crate::model::{PortSpec, Proto, Refusal};
+
+/// The address space of networks of one host.
+pub(super) const LOCAL_SPACE: &str = "netdLocal";
+/// The address space of networks of many hosts.
+pub(super) const GLOBAL_SPACE: &str = "netdGlobal";
+
+const GENERIC: &str = "com.docker.network.generic";
+const INTERNAL: &str = "com.docker.network.internal";
+const IPV4: &str = "com.docker.network.enable_ipv4";
+const IPV6: &str = "com.docker.network.enable_ipv6";
+
+/// What `docker network create` says beside addresses.
+pub(super) struct NetworkOptions {
+    /// `-o`.
+    pub(super) generic: BTreeMap<String, String>,
+    /// `--internal`.
+    pub(super) internal: bool,
+    /// `--ipv4`; engines before 28 know no network without.
+    pub(super) ipv4: bool,
+    /// `--ipv6`.
+    pub(super) ipv6: bool,
+}
+
+impl NetworkOptions {
+    /// Reads the options of a network. The engine's own switches win over `-o` of the same name.
+    pub(super) fn read(options: &Options) -> Self {
+        let switch = |key: &str, default| options.get(key).map_or(default, is_true);
+        let mut generic = match options.get(GENERIC) {
+            Some(Value::Object(generic)) => {
+                generic.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+            }
+            Some(_) | None => BTreeMap::new(),
+        };
+        for decided in [IPV4, IPV6] {
+            generic.remove(decided);
+        }
+        Self {
+            internal: switch(INTERNAL, false),
+            ipv4: switch(IPV4, true),
+            ipv6: switch(IPV6, false),
+            generic,
+        }
+    }
+}
+
+/// Options that are plain text: users' driver options. The engine's own ones are lists.
+pub(super) fn plain(options: Options) -> BTreeMap<String, String> {
+    let plain = options.into_iter().filter_map(|(key, value)| match value {
+        Value::String(text) => Some((key, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            None
+        }
+    });
+    plain.collect()
+}
+
+/// A pool; none where there are no addresses (`--ipam-driver null`).
+pub(super) fn pool(given: &PoolOfNetwork) -> Result<Option<AdoptedPool>, PluginError> {
+    let Some(subnet) = prefix("pool", &given.pool)?.filter(|subnet| subnet.prefix() > 0) else {
+        return Ok(None);
+    };
+    let mut aux_addresses = BTreeMap::new();
+    for (name, text) in &given.aux_addresses {
+        if let Some(addr) = prefix("auxiliary address", text)? {
+            aux_addresses.insert(name.clone(), addr.ip());
+        }
+    }
+    Ok(Some(AdoptedPool {
+        leased: [LOCAL_SPACE, GLOBAL_SPACE].contains(&given.address_space.as_str()),
+        subnet,
+        gateway: prefix("gateway", &given.gateway)?.map(|gateway| gateway.ip()),
+        aux_addresses,
+    }))
+}
+
+/// An address, with or without a prefix length; none where the text is empty.
+pub(super) fn prefix(what: &str, text: &str) -> Result<Option<IpNetwork>, PluginError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| Refusal::invalid(format_args!("invalid {what} {text}"));
+    Ok(Some(text.parse().map_err(wrong)?))
+}
+
+/// An address of one family.
+pub(super) fn address(what: &str, text: &str) -> Result<Option<IpAddr>, PluginError> {
+    Ok(prefix(what, text)?.map(|prefix| prefix.ip()))
+}
+
+/// A published port.
+pub(super) fn port(binding: &PortBinding) -> Result<PortSpec, PluginError> {
+    let proto = match binding.proto {
+        6 => Proto::Tcp,
+        17 => Proto::Udp,
+        132 => Proto::Sctp,
+        other => {
+            let what = format!("IP protocol {other} can't be published: tcp and udp can");
+            return Err(Refusal::invalid(what).into());
+        }
+    };
+    let last = binding.host_port_end.max(binding.host_port);
+    Ok(PortSpec {
+        host_ip: address("host address", &binding.host_ip)?,
+        host: (binding.host_port > 0).then_some((binding.host_port, last)),
+        container: (binding.port, binding.port),
+        proto,
+    })
+}
+
+fn is_true(value: &Value) -> bool {
+    value.as_bool().unwrap_or_else(|| value.as_str() == Some("true"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
