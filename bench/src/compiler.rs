@@ -107,7 +107,7 @@ impl World {
         let [high, low] = number.to_be_bytes();
         let endpoint = Endpoint {
             id: EndpointId(id),
-            sandbox: SandboxId(id),
+            sandbox: Some(SandboxId(id)),
             index: endpoint.index + u32::from(number),
             v4: Some(Ipv4Addr::new(172, 30, high + 1, low)),
             mac: MacAddr([2, 0, 0, 0, high, low]),
@@ -134,6 +134,7 @@ impl World {
         let mut seed = [0; 32];
         seed[..2].copy_from_slice(&self.size.to_le_bytes());
         let now = Circumstances {
+            departed: BTreeSet::new(),
             now_ns: 0,
             seed,
             occupied: Vec::new(),

@@ -153,7 +153,8 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
     ];
     let store = SqliteStore::open(&config.state_dir)?;
     let (listener, socket) = socket::bind(&config.api_socket, config.group.as_deref())?;
-    let docker = config.docker_socket.as_deref().map(|path| socket::bind(path, None)).transpose()?;
+    let docker =
+        config.docker_socket.as_deref().map(|path| socket::bind(path, None)).transpose()?;
     raise_file_limit();
     privilege::reduce()?;
     privilege::announce();

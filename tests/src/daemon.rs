@@ -68,6 +68,11 @@ impl Places {
         self.directory.join("run/netd.sock")
     }
 
+    /// The socket that a container engine finds the driver by.
+    pub fn plugin_socket(&self) -> PathBuf {
+        self.directory.join("plugins/netd.sock")
+    }
+
     /// Where sandboxes' namespaces are mounted.
     pub fn netns(&self) -> PathBuf {
         self.directory.join("netns")
@@ -88,7 +93,7 @@ impl Places {
     }
 
     /// The configuration that keeps a daemon within its places: the one list of such keys.
-    fn configuration(&self) -> [(&'static str, PathBuf); 6] {
+    fn configuration(&self) -> [(&'static str, PathBuf); 7] {
         [
             ("state-dir", self.directory.join("state")),
             ("run-dir", self.directory.join("run")),
@@ -96,6 +101,7 @@ impl Places {
             ("bpffs-dir", self.bpffs.clone()),
             ("cgroup", self.cgroup.clone()),
             ("api-socket", self.socket()),
+            ("docker-socket", self.plugin_socket()),
         ]
     }
 

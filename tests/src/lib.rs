@@ -16,6 +16,7 @@ pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod outside;
+pub mod plugin;
 pub mod process;
 pub mod raw;
 pub mod restarts;

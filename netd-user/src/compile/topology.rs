@@ -119,9 +119,8 @@ impl<'a> Topology<'a> {
 
     /// The endpoint by which a sandbox leaves and its published ports enter.
     pub fn gateway(&self, sandbox: SandboxId, family: AddressFamily) -> Option<Attachment<'a>> {
-        let serves = |it: &&Attachment<'_>| {
-            it.endpoint.may_be_gateway() && it.next_hop(family).is_some()
-        };
+        let serves =
+            |it: &&Attachment<'_>| it.endpoint.may_be_gateway() && it.next_hop(family).is_some();
         self.attachments(sandbox).iter().find(serves).copied()
     }
 }

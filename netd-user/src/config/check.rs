@@ -18,6 +18,7 @@ const BRIDGE_SUFFIX: usize = 12;
 const VETH_SUFFIX: usize = 7;
 /// A smaller masquerade pool would exhaust on one busy remote.
 const SNAT_PORTS_MIN: u16 = 256;
+const DOCKER_SOCKET: &str = "/run/docker/plugins/netd.sock";
 const DEFAULT_METRICS_ADDR: &str = "127.0.0.1:9959";
 const DEFAULT_VERIFY_S: u32 = 180;
 const DEFAULT_DEADLINE_S: u32 = 30;
@@ -46,14 +47,10 @@ fn build(raw: RawConfig) -> Checked<Config> {
         state_dir: path("state-dir", raw.state_dir, "/var/lib/netd")?,
         run_dir,
         bpffs_dir: path("bpffs-dir", raw.bpffs_dir, "/sys/fs/bpf/netd")?,
-        cgroup: path_or_none("cgroup", raw.cgroup, &mounted_cgroup())?,
+        cgroup: path_or_none("cgroup", raw.cgroup, mounted_cgroup())?,
         resolv_conf: path("resolv-conf", raw.resolv_conf, "/etc/resolv.conf")?,
         api_socket,
-        docker_socket: path_or_none(
-            "docker-socket",
-            raw.docker_socket,
-            Path::new("/run/docker/plugins/netd.sock"),
-        )?,
+        docker_socket: path_or_none("docker-socket", raw.docker_socket, DOCKER_SOCKET)?,
         group: raw.group,
         metrics_addr: metrics_addr(raw.metrics_addr.as_deref())?,
         log_level: log_level(raw.log_level)?,
@@ -123,12 +120,11 @@ fn absolute(key: &'static str, path: PathBuf) -> Checked<PathBuf> {
 fn path_or_none(
     key: &'static str,
     given: Option<PathBuf>,
-    default: &Path,
+    default: impl Into<PathBuf>,
 ) -> Checked<Option<PathBuf>> {
-    match given {
-        Some(path) if path == Path::new("none") => Ok(None),
-        Some(path) => absolute(key, path).map(Some),
-        None => Ok(Some(default.to_owned())),
+    match given.unwrap_or_else(|| default.into()) {
+        path if path == Path::new("none") => Ok(None),
+        path => absolute(key, path).map(Some),
     }
 }
 

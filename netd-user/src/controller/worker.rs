@@ -1,5 +1,7 @@
 //! The task that owns the model and the kernel: commands one by one, and the work nobody asked for.
 
+mod ends;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,9 +18,7 @@ use super::{
 };
 use crate::compile::CompileSettings;
 use crate::facts::HostFacts;
-use crate::model::{
-    Command, EngineCommand, Model, Outcome, Proto, Refusal, SandboxId, Settings,
-};
+use crate::model::{Command, Model, Outcome, Proto, Refusal, Settings};
 use crate::reconcile::ReconcileError;
 use crate::store::{Change, Memory, Store, StoreError};
 
@@ -327,40 +327,6 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         applied.map(|_| ())
     }
 
-    /// After changes of the host.
-    async fn settle(&mut self) {
-        self.bury().await;
-        self.converge(Depth::Changes).await;
-    }
-
-    /// Removes endpoints whose sandbox an engine has ended without a word.
-    async fn bury(&mut self) {
-        let Ok(facts) = self.kernel.facts().await else { return };
-        let departed = world::departed(&self.state.model, &facts);
-        if departed.is_empty() {
-            return;
-        }
-        tracing::info!(count = departed.len(), "endpoints ended without a word, removing them");
-        if let Err(error) = self.execute(Command::Engine(Box::new(EngineCommand::Bury))).await {
-            tracing::warn!(%error, "endpoints that ended stay for now");
-            self.due.try_again();
-        }
-    }
-
-    /// Undoes a change that nobody has heard of and nobody will take back.
-    async fn take_back(&mut self, before: Arc<Model>) {
-        tracing::warn!("the asker has gone before the answer, taking the change back");
-        self.state.left_out.look_for_links(&before, &self.state.facts);
-        let undone = self.reconcile(&before, Depth::Changes).await;
-        if let Err(error) = self.keep(before).await {
-            tracing::error!(%error, "a change could not be taken back");
-        }
-        if undone.is_err() {
-            self.state.dirty = true;
-            self.due.try_again();
-        }
-    }
-
     /// Brings the kernel in line with the model as it is, without what can't be had.
     async fn converge(&mut self, depth: Depth) {
         let model = Arc::clone(&self.state.model);
@@ -401,31 +367,6 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     async fn verify(&mut self) {
         self.due.verified(&self.tuning);
         self.converge(Depth::Everything).await;
-    }
-
-    async fn retry(&mut self) {
-        self.due.retry = None;
-        self.bury().await;
-        self.converge(Depth::Changes).await;
-        for sandbox in world::orphans(&self.state.model) {
-            self.remove(sandbox).await;
-        }
-    }
-
-    async fn remove_departed(&mut self, (id, process): Departed) {
-        let owner = self.state.model.sandboxes.get(&id).and_then(|sandbox| sandbox.owner);
-        if owner == Some(process) {
-            self.remove(id).await;
-        }
-    }
-
-    async fn remove(&mut self, id: SandboxId) {
-        tracing::info!(sandbox = %id, "the owner of a sandbox is gone, removing it");
-        let removal = Command::RemoveSandbox { sandbox: id.to_string() };
-        if let Err(error) = self.execute(removal).await {
-            tracing::warn!(sandbox = %id, %error, "the sandbox stays for now");
-            self.due.try_again();
-        }
     }
 
     fn publish(&self) {

@@ -19,6 +19,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::serve::Limits;
 use crate::controller::{Controller, ControllerError, Unheard};
@@ -168,8 +169,9 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, PluginError> {
     if body.trim_ascii().is_empty() {
         return Err(PluginError::Body("the request body is empty".to_owned()));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| PluginError::Body(format!("the request body is wrong: {error}")))
+    let wrong = |error| PluginError::Body(format!("the request body is wrong: {error}"));
+    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
+    T::deserialize(Value::Object(fields)).map_err(wrong)
 }
 
 fn reply<T: Serialize>(body: &T) -> Response {

@@ -92,9 +92,8 @@ impl Model {
     /// The gateway endpoints of a family of all sandboxes, in one walk.
     pub fn gateway_endpoints(&self, v6: bool) -> BTreeMap<SandboxId, &Endpoint> {
         let mut gateways: BTreeMap<SandboxId, &Endpoint> = BTreeMap::new();
-        let serving = |end: &&Arc<Endpoint>| {
-            end.may_be_gateway() && self.gateway_of(end, v6).is_some()
-        };
+        let serving =
+            |end: &&Arc<Endpoint>| end.may_be_gateway() && self.gateway_of(end, v6).is_some();
         for endpoint in self.endpoints.values().filter(serving) {
             let Some(sandbox) = endpoint.sandbox else { continue };
             let chosen = gateways.entry(sandbox).or_insert(endpoint);

@@ -1,5 +1,6 @@
 //! The model's claims. Here: the words in which the tests speak.
 
+mod engine;
 mod laws;
 mod network;
 mod publish;

@@ -92,7 +92,8 @@ impl MemoryEffects {
     }
 
     fn assert_ready(&self, name: &str) {
-        let is_veth = matches!(self.state.links.get(name), Some(Some(Link::Veth(_) | Link::Offered(_))));
+        let is_veth =
+            matches!(self.state.links.get(name), Some(Some(Link::Veth(_) | Link::Offered(_))));
         let attached = self.state.programs.iter().filter(|(link, _)| link == name).count();
         assert!(!is_veth || attached == 2, "{name} comes up without its programs");
     }

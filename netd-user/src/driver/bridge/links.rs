@@ -7,8 +7,8 @@ use ipnetwork::IpNetwork;
 use crate::compile::topology::{AddressFamily, Attachment, gateway_mode};
 use crate::desired::{GatewayLink, Link, OfferedLink, Route, VethLink};
 use crate::driver::Context;
-use crate::model::{Inside, NetnsPath, Network, SandboxId};
 use crate::model::network::{GatewayMode, Pool};
+use crate::model::{Inside, NetnsPath, Network, SandboxId};
 
 /// The gateway device.
 pub(super) fn gateway(network: &Network, context: &Context<'_>) -> GatewayLink {

@@ -47,8 +47,7 @@ impl Plugin {
     }
 
     pub(super) async fn release_address(&self, asked: &ReleaseAddress) -> Answer {
-        if let (Ok(pool), Ok(Some(addr))) =
-            (asked.pool.parse(), address("address", &asked.address))
+        if let (Ok(pool), Ok(Some(addr))) = (asked.pool.parse(), address("address", &asked.address))
         {
             self.unmake(EngineCommand::ReleaseAddress { pool, addr }).await?;
         }

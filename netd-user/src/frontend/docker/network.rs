@@ -4,9 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::options::{NetworkOptions, address, plain, pool, port};
-use super::reply::{
-    Empty, EndpointCreated, GatewaysSkipped, Interface, InterfaceName, Joined,
-};
+use super::reply::{Empty, EndpointCreated, GatewaysSkipped, Interface, InterfaceName, Joined};
 use super::request::{
     CreateEndpoint, CreateNetwork, EndpointRef, GwAllocCheck, Join, NetworkRef, Program,
 };

@@ -89,9 +89,11 @@ mod tests {
 
     #[test]
     fn an_id_survives_its_text() {
-        for text in
-            ["netdLocal/10.1.0.0/24", "netdLocal/10.1.0.0/24/10.1.0.128/25", "g/fd00::/64/fd00::/80"]
-        {
+        for text in [
+            "netdLocal/10.1.0.0/24",
+            "netdLocal/10.1.0.0/24/10.1.0.128/25",
+            "g/fd00::/64/fd00::/80",
+        ] {
             assert_eq!(text.parse::<PoolId>().unwrap().to_string(), text);
         }
     }

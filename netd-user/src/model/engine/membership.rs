@@ -172,9 +172,9 @@ fn sandbox_of(model: &Model, key: &Path) -> Option<SandboxId> {
 fn find_network(model: &Model, asked: &AdoptedEndpoint) -> Result<Arc<Network>, Refusal> {
     let network = model.networks.get(&asked.network);
     let network = network.filter(|network| network.keeper == Keeper::Engine);
-    network.map(Arc::clone).ok_or_else(|| {
-        Refusal::not_found(format_args!("network {} not found", asked.network))
-    })
+    network
+        .map(Arc::clone)
+        .ok_or_else(|| Refusal::not_found(format_args!("network {} not found", asked.network)))
 }
 
 fn is_same(held: &Endpoint, asked: &AdoptedEndpoint) -> bool {

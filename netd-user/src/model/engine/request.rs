@@ -135,7 +135,8 @@ impl Change<'_> {
     /// ended before it made one, or without giving it back.
     fn is_forgotten(&self, addr: IpAddr, since_ns: i64) -> bool {
         let network = network_holding(&self.model, addr);
-        let unused = |network: &Network| !is_in_use(&self.model, network_prefix(network, addr), addr);
+        let unused =
+            |network: &Network| !is_in_use(&self.model, network_prefix(network, addr), addr);
         let age_ns = self.now.now_ns.saturating_sub(since_ns);
         age_ns > FORGOTTEN_NS && network.is_some_and(unused)
     }
