@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::EndpointSpec;
 use super::id::SandboxId;
-use super::netns::NetnsPath;
 use super::keeper::Keeper;
+use super::netns::NetnsPath;
 use super::port::{PortSpec, Proto, Publication};
 use super::refusal::Refusal;
 

@@ -137,7 +137,7 @@ impl Change<'_> {
             created_ns: self.now.now_ns,
             keeper: Keeper::Engine,
             mode: SandboxMode::Bridged,
-            netns: key,
+            netns: key.into(),
             owns_netns: false,
             hostname: String::new(),
             dns: Vec::new(),

@@ -26,7 +26,7 @@ fn endpoint_id(n: u8) -> EndpointId {
     EndpointId([n; 32])
 }
 
-/// Network `n` is 10.N.0.0/28 and fd00:N::/64, its first pool asked for by the engine where `leased`.
+/// Network `n` is `10.N.0.0/28` and `fd00:N::/64`, whose pools the engine asked for where `leased`.
 fn adopted(n: u8, leased: bool) -> AdoptedNetwork {
     let pool = |subnet: String, gateway: String| AdoptedPool {
         leased,
