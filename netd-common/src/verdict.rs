@@ -38,7 +38,7 @@ macro_rules! vocabulary {
 vocabulary! {
     /// Why a packet was dropped. Every one is a counter and an event.
     DropReason {
-        /// The packet ends before its headers do, or a length field lies.
+        /// The packet ends before its headers do, its headers have no end, or a length field lies.
         Truncated = 1, "truncated";
         /// It came from an interface that no endpoint owns.
         UnknownEndpoint = 2, "unknown_endpoint";
@@ -78,8 +78,12 @@ vocabulary! {
         SpoofedNeighbor = 19, "spoofed_neighbor";
         /// A router advertisement or redirect from a container.
         RogueRouter = 20, "rogue_router";
-        /// A loopback address on the wire.
+        /// An address that no packet may carry there: loopback, all zero, a group as source or routed.
         MartianAddress = 21, "martian_address";
+        /// It names the routers of its way: an IPv4 source route, an IPv6 routing header.
+        SourceRouted = 22, "source_routed";
+        /// A frame for all whose packet is for one: it would get around the policy for that one.
+        UnicastInBroadcast = 23, "unicast_in_broadcast";
     }
 }
 
@@ -114,6 +118,10 @@ vocabulary! {
         FromNetdev = 4, "from_netdev";
         /// Uplink, tcx egress.
         ToNetdev = 5, "to_netdev";
+        /// Uplink whose packets have no Ethernet header, tcx ingress.
+        FromL3dev = 6, "from_l3dev";
+        /// Uplink whose packets have no Ethernet header, tcx egress.
+        ToL3dev = 7, "to_l3dev";
     }
 }
 

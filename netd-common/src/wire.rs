@@ -22,6 +22,10 @@ pub const ETHERTYPE_IPV4: Be16 = Be16::new(0x0800);
 pub const ETHERTYPE_ARP: Be16 = Be16::new(0x0806);
 /// Ethertype of IPv6.
 pub const ETHERTYPE_IPV6: Be16 = Be16::new(0x86dd);
+/// Ethertype of a VLAN tag, IEEE 802.1Q.
+pub const ETHERTYPE_VLAN: Be16 = Be16::new(0x8100);
+/// Ethertype of a provider's VLAN tag, IEEE 802.1ad.
+pub const ETHERTYPE_PROVIDER_VLAN: Be16 = Be16::new(0x88a8);
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -29,8 +33,23 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// IP protocol number of SCTP.
 pub const SCTP: u8 = 132;
+/// IPv6 next header: options for every router follow.
+pub const IPV6_HOP_BY_HOP: u8 = 0;
+/// IPv6 next header: a routing header follows.
+pub const IPV6_ROUTING: u8 = 43;
 /// IPv6 next header: a fragment header follows.
 pub const IPV6_FRAGMENT: u8 = 44;
+/// IPv6 next header: options for the destination follow.
+pub const IPV6_DESTINATION: u8 = 60;
+
+/// IPv4 option: the list has ended.
+pub const OPTION_END: u8 = 0;
+/// IPv4 option: nothing, one byte long.
+pub const OPTION_NOTHING: u8 = 1;
+/// IPv4 option: loose source and record route.
+pub const OPTION_LOOSE_ROUTE: u8 = 131;
+/// IPv4 option: strict source and record route.
+pub const OPTION_STRICT_ROUTE: u8 = 137;
 
 /// Ethernet II.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -246,13 +265,19 @@ pub struct LinkAddressOption {
     pub mac: MacAddr,
 }
 
+/// `Icmp::kind` of IPv4: redirect.
+pub const ICMP_REDIRECT: u8 = 5;
+/// `Icmp::kind` of IPv4: router advertisement, RFC 1256.
+pub const ICMP_ROUTER_ADVERTISEMENT: u8 = 9;
+/// ICMPv6 type: router solicitation, the first of neighbour discovery.
+pub const ICMPV6_ROUTER_SOLICITATION: u8 = 133;
 /// ICMPv6 type: router advertisement.
 pub const ICMPV6_ROUTER_ADVERTISEMENT: u8 = 134;
 /// ICMPv6 type: neighbour solicitation.
 pub const ICMPV6_NEIGHBOR_SOLICITATION: u8 = 135;
 /// ICMPv6 type: neighbour advertisement.
 pub const ICMPV6_NEIGHBOR_ADVERTISEMENT: u8 = 136;
-/// ICMPv6 type: redirect.
+/// ICMPv6 type: redirect, the last of neighbour discovery.
 pub const ICMPV6_REDIRECT: u8 = 137;
 /// Advertisement flag: the sender is a router.
 pub const NA_ROUTER: u32 = u32::from_be(0x8000_0000);

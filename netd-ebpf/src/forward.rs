@@ -12,7 +12,7 @@ use netd_common::wire::{ETHERNET_LEN, Ethernet, IpHeader, MacPair};
 use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
 
 use crate::packet::{Io, PacketBuf};
-use crate::parse::Packet;
+use crate::parse::{Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Stage, Step, decide, refuse};
 use crate::work::{Known, Work, forget_ways};
@@ -189,7 +189,7 @@ pub fn switch<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
             // The address has moved and the sender does not know yet.
             return leave_to::<F>(Stage::Begin);
         }
-        return decide(Decision::Replicate(Sender::Container));
+        return flood(&io.tables, endpoint);
     };
     if io.tables.network(endpoint.network).flags & ICC_DISABLED != 0
         && !is_discovery::<F>(&work.packet)
@@ -202,7 +202,7 @@ pub fn switch<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 /// Neighbour discovery goes on whatever the policy: without it nobody is reached at all.
 #[inline(always)]
 fn is_discovery<F: Stack>(packet: &Packet<F::Addr>) -> bool {
-    F::VERSION == 6 && packet.key.proto == F::ICMP && packet.key.dst.is_link_local()
+    F::VERSION == 6 && packet.role == Role::Signal && packet.key.dst.is_link_local()
 }
 
 /// A frame that is no IP packet, by MAC.
@@ -213,15 +213,56 @@ pub fn switch_frame<B: PacketBuf, T: Tables>(
     endpoint: &EndpointValue,
 ) -> Step<()> {
     if frame.dst.is_group() {
-        return decide(Decision::Replicate(Sender::Container));
+        return flood(&io.tables, endpoint);
     }
+    let network = io.tables.network(endpoint.network);
     if frame.dst == endpoint.gateway_mac {
-        return decide(Decision::HostStack(io.tables.network(endpoint.network).gateway));
+        return decide(Decision::HostStack(network.gateway));
     }
     match station(&io.tables, endpoint.network, frame.dst) {
+        Some(_) if network.flags & ICC_DISABLED != 0 => refuse(DropReason::IccDisabled),
         Some(station) => deliver(&station),
-        None => decide(Decision::Replicate(Sender::Container)),
+        None => flood(&io.tables, endpoint),
     }
+}
+
+/// An IP packet in a frame for all. Members would take one for a single address from it, and the
+/// host, too, and no policy would have seen it.
+#[inline(always)]
+pub fn spread<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &Io<B, T>,
+    packet: &Packet<F::Addr>,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    let dst = packet.key.dst;
+    if !dst.is_group() && is_known::<F, T>(&io.tables, endpoint.network, dst) {
+        return refuse(DropReason::UnicastInBroadcast);
+    }
+    flood(&io.tables, endpoint)
+}
+
+/// Whether an address is a member's, another network's or the host's; a network's own broadcast
+/// address is not.
+#[inline(always)]
+fn is_known<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    network: NetworkIndex,
+    addr: F::Addr,
+) -> bool {
+    tables.host_address(&addr).is_some()
+        || tables.subnet(addr).is_some_and(|owner| owner != network)
+        || policy::holder::<F, T>(tables, network, addr).is_some()
+}
+
+/// To all who are to hear a container: where its neighbours are closed to it, the host alone.
+#[inline(always)]
+fn flood<T: Tables>(tables: &T, endpoint: &EndpointValue) -> Step<()> {
+    let network = tables.network(endpoint.network);
+    decide(if network.flags & ICC_DISABLED != 0 {
+        Decision::HostStack(network.gateway)
+    } else {
+        Decision::Replicate(Sender::Container)
+    })
 }
 
 #[inline(always)]

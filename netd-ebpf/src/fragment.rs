@@ -19,8 +19,6 @@ use crate::work::{Known, Work, forget_ways};
 
 /// Offset of the identification in an IPv4 header.
 const IPV4_ID: u32 = ETHERNET_LEN + 4;
-/// The identification ends IPv6's fragment header.
-const IPV6_ID_LEN: u32 = 4;
 
 /// A first fragment leaves its ports behind, a later one takes them up; then either goes its
 /// flow's way, as any packet.
@@ -56,11 +54,8 @@ fn otherwise<A>(work: &Work<A>) -> Step<()> {
 
 #[inline(always)]
 fn key<F: Stack, B: PacketBuf>(buf: &B, packet: &Packet<F::Addr>) -> Option<FragmentKey<F::Addr>> {
-    let id = if F::VERSION == 4 {
-        u32::from(buf.load::<Be16>(IPV4_ID)?.0)
-    } else {
-        buf.load::<u32>(packet.l4 - IPV6_ID_LEN)?
-    };
+    let id =
+        if F::VERSION == 4 { u32::from(buf.load::<Be16>(IPV4_ID)?.0) } else { packet.fragment_id };
     let tuple = &packet.key;
     Some(FragmentKey {
         network: tuple.network,

@@ -6,16 +6,18 @@
 use core::ops::ControlFlow;
 
 use netd_common::csum;
+use netd_common::map::endpoint::{CHECK_ADDRESS, EndpointValue};
 use netd_common::map::flow::{FLOW_BRIDGED, FlowKey, FlowValue};
 use netd_common::wire::{
     ETHERNET_LEN, ICMP_CHECKSUM, ICMP_ECHO_ID, IpHeader, Part, Ports, TCP, UDP,
 };
-use netd_common::{Be16, DropReason};
+use netd_common::{Be16, DropReason, NetworkIndex};
 
 use crate::conntrack;
 use crate::nat;
 use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::parse::Packet;
+use crate::policy;
 use crate::tables::{FamilyTables, Stack};
 use crate::verdict::{OrStop, Step, refuse};
 use crate::work::{Known, Work, forget_ways};
@@ -45,6 +47,25 @@ pub fn translate<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
         return refuse(DropReason::TtlExceeded);
     }
     rewrite::<F, B>(&mut io.buf, work, l4).ok().or_drop(DropReason::KernelRefused)
+}
+
+/// A container complains of what was sent to it, not of what was sent to its neighbours.
+#[inline(always)]
+pub fn check_quote<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &Io<B, T>,
+    packet: &Packet<F::Addr>,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    if endpoint.flags & CHECK_ADDRESS == 0 {
+        return ControlFlow::Continue(());
+    }
+    let quoted = packet.l4 + QUOTE + F::Header::ADDRESSES + F::ADDRESS_LEN;
+    let receiver: F::Addr = io.buf.load(quoted).or_drop(DropReason::Truncated)?;
+    if policy::owns::<F, T>(&io.tables, endpoint, receiver) {
+        ControlFlow::Continue(())
+    } else {
+        refuse(DropReason::SpoofedSource)
+    }
 }
 
 /// The quoted tuple, reversed, in the scope of the error; and where the quoted transport begins.
@@ -130,7 +151,8 @@ fn rewrite_ports<F: Stack, B: PacketBuf>(
 }
 
 /// The outer addresses: to whom the quoted packet really came from, and from whom it was really
-/// for if that one complains itself. A router on the way keeps its own. The change of the sum.
+/// for if that one complains itself. A router on the way keeps its own, unless it is a container
+/// that others know by the host's. The change of the sum.
 #[inline(always)]
 fn rewrite_outer<F: Stack, B: PacketBuf>(
     buf: &mut B,
@@ -141,7 +163,8 @@ fn rewrite_outer<F: Stack, B: PacketBuf>(
     let mut change = F::change(packet.key.dst, entry.dst);
     buf.store(src + F::ADDRESS_LEN, &entry.dst)?;
     forget_ways();
-    if packet.key.src == work.twin.src {
+    let is_hidden = packet.key.network != NetworkIndex::HOST && work.twin.src != entry.src;
+    if packet.key.src == work.twin.src || is_hidden {
         change += F::change(packet.key.src, entry.src);
         buf.store(src, &entry.src)?;
     }

@@ -167,9 +167,12 @@ fn answer(ctx: *mut __sk_buff, hook: Hook) -> i32 {
     let ifindex = IfIndex(unsafe { (*ctx).ifindex });
     match hook {
         Hook::FromHost => redirect(ifindex, INGRESS),
-        Hook::FromContainer | Hook::ToContainer | Hook::FromNetdev | Hook::ToNetdev => {
-            redirect(ifindex, 0)
-        }
+        Hook::FromContainer
+        | Hook::ToContainer
+        | Hook::FromNetdev
+        | Hook::ToNetdev
+        | Hook::FromL3dev
+        | Hook::ToL3dev => redirect(ifindex, 0),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod complain;
 pub mod conntrack;
 pub mod forward;
 pub mod fragment;
+pub mod headers;
 pub mod icmp;
 #[cfg(feature = "kernel")]
 pub mod kernel;

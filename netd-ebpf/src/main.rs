@@ -29,6 +29,8 @@ classifiers! {
     from_host, FromHost, run, first_from_host;
     from_netdev, FromNetdev, run_staged, first_from_netdev;
     to_netdev, ToNetdev, run, first_to_netdev;
+    from_l3dev, FromL3dev, run_staged, first_from_l3dev;
+    to_l3dev, ToL3dev, run, first_to_l3dev;
 }
 
 macro_rules! socket_hooks {

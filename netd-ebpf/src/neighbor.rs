@@ -1,19 +1,19 @@
 //! ARP and neighbour discovery: answered for every address we know.
 //!
-//! Law: an answer is made in place from the question, and goes back where it came from. Nobody
-//! answers for another's address but we.
+//! Laws: an answer is made in place from the question, and goes back where it came from. Nobody
+//! answers for another's address but we. Neighbour discovery stands bare behind the IPv6 header
+//! (RFC 6980): in a fragment or behind extension headers it would be another's to judge.
 
 use core::ops::ControlFlow;
 
 use netd_common::csum;
-use netd_common::map::endpoint::{
-    ADDRESS_IS_GATEWAY, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
-};
+use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, AddressValue, CHECK_MAC, EndpointValue};
 use netd_common::wire::{
-    ARP_REPLY, ARP_REQUEST, Arp, ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet,
-    ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION, ICMPV6_REDIRECT,
-    ICMPV6_ROUTER_ADVERTISEMENT, Ipv6Header, LinkAddressOption, MacPair, NA_OVERRIDE, NA_ROUTER,
-    NA_SOLICITED, NeighborMessage, TARGET_LINK_ADDRESS,
+    ARP_REPLY, ARP_REQUEST, Arp, ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, ICMP_REDIRECT,
+    ICMP_ROUTER_ADVERTISEMENT, ICMPV6_NEIGHBOR_ADVERTISEMENT, ICMPV6_NEIGHBOR_SOLICITATION,
+    ICMPV6_REDIRECT, ICMPV6_ROUTER_ADVERTISEMENT, ICMPV6_ROUTER_SOLICITATION, Ipv6Header,
+    LinkAddressOption, MacPair, NA_OVERRIDE, NA_ROUTER, NA_SOLICITED, NeighborMessage, Part,
+    TARGET_LINK_ADDRESS,
 };
 use netd_common::{Address, Be16, DropReason, Family, Ipv4, Ipv6, MacAddr, NetworkIndex, V4, V6};
 
@@ -25,6 +25,7 @@ use crate::verdict::{Decision, OrStop, Step, decide, refuse};
 const ND: u32 = ETHERNET_LEN + 40;
 const OPTION: u32 = ND + 24;
 const HOP_LIMIT: u32 = ETHERNET_LEN + 7;
+const SOURCE: u32 = ETHERNET_LEN + 8;
 const ALL_NODES: Ipv6 = Ipv6::new([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
@@ -87,10 +88,7 @@ fn check_arp_claim<T: FamilyTables<V4>>(
         return refuse(DropReason::SpoofedNeighbor);
     }
     let sender = Arp::address(arp.sender);
-    if endpoint.flags & CHECK_ADDRESS == 0
-        || sender == Ipv4::ANY
-        || policy::owns::<V4, T>(tables, endpoint, sender)
-    {
+    if sender == Ipv4::ANY || policy::may_claim::<V4, T>(tables, endpoint, sender) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedNeighbor)
@@ -120,15 +118,41 @@ fn answered(written: Result<(), Refused>) -> Step<()> {
     }
 }
 
+/// IPv4's ICMP from a container that is neither an echo nor an error: no container is a router.
+#[inline(always)]
+pub fn signal_from_container<B: PacketBuf>(buf: &B, l4: u32, endpoint: &EndpointValue) -> Step<()> {
+    match buf.load(l4).or_drop(DropReason::Truncated)? {
+        ICMP_ROUTER_ADVERTISEMENT | ICMP_REDIRECT => refuse_router(endpoint),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// Where nothing is checked, a member may be a router.
+#[inline(always)]
+fn refuse_router(endpoint: &EndpointValue) -> Step<()> {
+    if endpoint.flags & CHECK_MAC == 0 {
+        return ControlFlow::Continue(());
+    }
+    refuse(DropReason::RogueRouter)
+}
+
 /// Neighbour discovery from a container, as `arp_from_container`.
 #[inline(never)]
 pub fn discovery_from_container<B: PacketBuf, T: FamilyTables<V6>>(
     io: &mut Io<B, T>,
+    (l4, part): (u32, Part),
     endpoint: &EndpointValue,
 ) -> Step<()> {
-    let kind: u8 = io.buf.load(ND).or_drop(DropReason::Truncated)?;
+    let kind: u8 = io.buf.load(l4).or_drop(DropReason::Truncated)?;
+    if !(ICMPV6_ROUTER_SOLICITATION..=ICMPV6_REDIRECT).contains(&kind) {
+        return ControlFlow::Continue(());
+    }
+    if l4 != ND || part != Part::Whole {
+        return refuse(DropReason::UnsupportedProtocol);
+    }
+    check_speaker(io, endpoint)?;
     match kind {
-        ICMPV6_ROUTER_ADVERTISEMENT | ICMPV6_REDIRECT => refuse(DropReason::RogueRouter),
+        ICMPV6_ROUTER_ADVERTISEMENT | ICMPV6_REDIRECT => refuse_router(endpoint),
         ICMPV6_NEIGHBOR_ADVERTISEMENT => check_advertisement(io, endpoint),
         ICMPV6_NEIGHBOR_SOLICITATION => {
             let question: NeighborMessage = io.buf.load(ND).or_drop(DropReason::Truncated)?;
@@ -167,15 +191,27 @@ pub fn discovery_from_host<B: PacketBuf, T: FamilyTables<V6>>(
     }
 }
 
+/// Who hears a solicitation takes its source for the sender's, RFC 4861 sections 6.2.6 and 7.2.3.
+#[inline(always)]
+fn check_speaker<B: PacketBuf, T: FamilyTables<V6>>(
+    io: &Io<B, T>,
+    endpoint: &EndpointValue,
+) -> Step<()> {
+    let src: Ipv6 = io.buf.load(SOURCE).or_drop(DropReason::Truncated)?;
+    if src.is_any() || policy::may_claim::<V6, T>(&io.tables, endpoint, src) {
+        ControlFlow::Continue(())
+    } else {
+        refuse(DropReason::SpoofedNeighbor)
+    }
+}
+
 #[inline(always)]
 fn check_advertisement<B: PacketBuf, T: FamilyTables<V6>>(
     io: &Io<B, T>,
     endpoint: &EndpointValue,
 ) -> Step<()> {
     let claim: NeighborMessage = io.buf.load(ND).or_drop(DropReason::Truncated)?;
-    if endpoint.flags & CHECK_ADDRESS == 0
-        || policy::owns::<V6, T>(&io.tables, endpoint, claim.target)
-    {
+    if policy::may_claim::<V6, T>(&io.tables, endpoint, claim.target) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedNeighbor)

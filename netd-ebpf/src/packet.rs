@@ -6,7 +6,9 @@
 
 use bytemuck::Pod;
 use netd_common::IfIndex;
+use netd_common::wire::Ethernet;
 
+use crate::headers::{self, Payload};
 use crate::verdict::Ledger;
 
 /// The kernel would not do it.
@@ -61,6 +63,40 @@ pub trait PacketBuf {
 
     /// Writes bytes; checksums are the caller's business.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused>;
+
+    /// `Tables::repeat`, for a loop over the bytes.
+    #[inline(always)]
+    fn repeat<G: FnMut(&Self, u32) -> bool>(&self, rounds: u32, mut body: G)
+    where
+        Self: Sized,
+    {
+        for round in 0..rounds {
+            if body(self, round) {
+                return;
+            }
+        }
+    }
+
+    /// Puts an Ethernet header before a packet that came without one.
+    fn push_ethernet(&mut self, header: &Ethernet) -> Result<(), Refused>;
+
+    /// `headers::options`; in the kernel a function that the verifier looks at once.
+    #[inline(always)]
+    fn options(&self, end: u32) -> Option<bool>
+    where
+        Self: Sized,
+    {
+        headers::options(self, end)
+    }
+
+    /// `headers::extensions`, likewise.
+    #[inline(always)]
+    fn extensions(&self, at: u32, proto: u8) -> Option<Payload>
+    where
+        Self: Sized,
+    {
+        headers::extensions(self, at, proto)
+    }
 
     /// Cuts the frame or makes it longer; what is new is written next.
     fn resize(&mut self, len: u32) -> Result<(), Refused>;

@@ -5,11 +5,12 @@
 
 use netd_common::map::flow::FlowKey;
 use netd_common::wire::{
-    ETHERNET_LEN, Ethernet, IPV6_FRAGMENT, Icmp, IpFields, IpHeader, Ipv6Fragment, Part, Ports,
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, IpFields, IpHeader, Part, Ports,
     SCTP, TCP, TCP_ACK, TCP_SYN, TcpHead, UDP, WireFamily,
 };
 use netd_common::{Address, Be16, NetworkIndex};
 
+use crate::headers::{Payload, is_extension};
 use crate::packet::PacketBuf;
 
 /// What a packet means to a connection.
@@ -44,7 +45,17 @@ pub struct Packet<A> {
     pub role: Role,
     /// TCP's flags, otherwise zero.
     pub tcp_flags: u8,
+    /// Whether it names routers of its way that it has yet to visit.
+    pub is_source_routed: bool,
+    /// IPv6: the identification of a fragment.
+    pub fragment_id: u32,
 }
+
+/// The least length of a transport header.
+const TCP_LEN: u32 = 20;
+const UDP_LEN: u32 = 8;
+const SCTP_LEN: u32 = 12;
+const ICMP_LEN: u32 = 8;
 
 /// The Ethernet header.
 #[inline(always)]
@@ -61,53 +72,82 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
 ) -> Option<()> {
     let header: F::Header = buf.load(ETHERNET_LEN)?;
     let fields = header.fields()?;
-    if ETHERNET_LEN + fields.total_len > buf.frame_len() {
+    let end = ETHERNET_LEN + fields.total_len;
+    if end > buf.frame_len() {
         return None;
     }
-    let (l4, proto, part) = payload::<F, B>(buf, &fields)?;
+    let payload = payload::<F, B>(buf, &fields)?;
+    if payload.at > end {
+        return None;
+    }
     let key = &mut packet.key;
     key.network = network;
     key.src = fields.src;
     key.dst = fields.dst;
     key.sport = Be16(0);
     key.dport = Be16(0);
-    key.proto = proto;
+    key.proto = payload.proto;
     key.pad = [0; 3];
-    packet.l4 = l4;
+    packet.l4 = payload.at;
     packet.life = header.life();
     packet.ttl = fields.ttl;
-    packet.part = part;
+    packet.part = payload.part;
     packet.role = Role::Opens;
     packet.tcp_flags = 0;
-    match part {
-        Part::Whole | Part::First => transport::<F, B>(buf, packet),
+    packet.is_source_routed = payload.is_source_routed;
+    packet.fragment_id = payload.fragment_id;
+    match payload.part {
+        Part::Whole | Part::First => transport::<F, B>(buf, packet, end - payload.at),
         Part::Later => Some(()),
     }
 }
 
-/// The IP source alone.
+/// The IP source alone, of the header at an offset.
 #[inline(always)]
-pub fn source<F: WireFamily, B: PacketBuf>(buf: &B) -> Option<F::Addr> {
-    let header: F::Header = buf.load(ETHERNET_LEN)?;
+pub fn source<F: WireFamily, B: PacketBuf>(buf: &B, at: u32) -> Option<F::Addr> {
+    let header: F::Header = buf.load(at)?;
     header.fields().map(|fields| fields.src)
 }
 
+/// The ethertype of a packet without an Ethernet header, by its version.
 #[inline(always)]
-fn payload<F: WireFamily, B: PacketBuf>(
-    buf: &B,
-    fields: &IpFields<F::Addr>,
-) -> Option<(u32, u8, Part)> {
-    let l4 = ETHERNET_LEN + fields.header_len;
-    if F::VERSION == 6 && fields.proto == IPV6_FRAGMENT {
-        let fragment: Ipv6Fragment = buf.load(l4)?;
-        return Some((l4 + 8, fragment.proto, fragment.part()));
+pub fn bare<B: PacketBuf>(buf: &B) -> Option<Be16> {
+    match buf.load::<u8>(0)? >> 4 {
+        4 => Some(ETHERTYPE_IPV4),
+        6 => Some(ETHERTYPE_IPV6),
+        _ => None,
     }
-    Some((l4, fields.proto, fields.part))
 }
 
+/// Past the options of an IPv4 header or the extension headers of an IPv6 one, where it has any.
 #[inline(always)]
-fn transport<F: WireFamily, B: PacketBuf>(buf: &B, packet: &mut Packet<F::Addr>) -> Option<()> {
+fn payload<F: WireFamily, B: PacketBuf>(buf: &B, fields: &IpFields<F::Addr>) -> Option<Payload> {
+    let mut payload = Payload {
+        at: ETHERNET_LEN + fields.header_len,
+        proto: fields.proto,
+        part: fields.part,
+        ..Payload::default()
+    };
+    if F::VERSION == 6 && is_extension(fields.proto) {
+        payload = buf.extensions(payload.at, payload.proto)?;
+    } else if fields.header_len > F::Header::LEN {
+        payload.is_source_routed = buf.options(payload.at)?;
+    }
+    Some(payload)
+}
+
+/// Reads the transport's header, which ends within the packet: what a short frame is padded with is
+/// none of it, nor what a tiny first fragment leaves to the next.
+#[inline(always)]
+fn transport<F: WireFamily, B: PacketBuf>(
+    buf: &B,
+    packet: &mut Packet<F::Addr>,
+    len: u32,
+) -> Option<()> {
     let proto = packet.key.proto;
+    if len < header_len::<F>(proto) {
+        return None;
+    }
     if proto == TCP {
         let tcp: TcpHead = buf.load(packet.l4)?;
         packet.tcp_flags = tcp.flags;
@@ -124,6 +164,21 @@ fn transport<F: WireFamily, B: PacketBuf>(buf: &B, packet: &mut Packet<F::Addr>)
         }
     }
     Some(())
+}
+
+#[inline(always)]
+const fn header_len<F: WireFamily>(proto: u8) -> u32 {
+    if proto == TCP {
+        TCP_LEN
+    } else if proto == UDP {
+        UDP_LEN
+    } else if proto == SCTP {
+        SCTP_LEN
+    } else if proto == F::ICMP {
+        ICMP_LEN
+    } else {
+        0
+    }
 }
 
 #[inline(always)]

@@ -7,16 +7,21 @@ use core::ops::ControlFlow;
 
 use netd_common::map::counter::DropKey;
 use netd_common::map::endpoint::EndpointValue;
-use netd_common::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Part};
-use netd_common::{DropReason, FORWARD_MARK, Ipv4, Ipv6, NetworkIndex, V4, V6};
+use netd_common::wire::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_PROVIDER_VLAN, ETHERTYPE_VLAN,
+    Ethernet, Part,
+};
+use netd_common::{DropReason, Ipv4, Ipv6, V4, V6};
 
 use crate::complain::{self, Complaint};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
-use crate::verdict::{Decision, Ledger, OrStop, Sender, Stage, Step, Verdict, decide};
+use crate::verdict::{Decision, Ledger, OrStop, Stage, Step, Verdict, refuse};
 use crate::work::{Known, Work, forget_ways};
-use crate::{forward, fragment, neighbor, policy};
+use crate::{forward, fragment, icmp, neighbor, policy};
+
+mod uplink;
 
 /// Tables of both families.
 pub trait AllTables: FamilyTables<V4> + FamilyTables<V6> {}
@@ -85,13 +90,25 @@ pub fn from_host<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, _works: &mut Wor
 /// Uplink, tcx ingress: everything that arrives from outside.
 #[inline(always)]
 pub fn from_netdev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Verdict {
-    decided(arriving_frame(io, works))
+    decided(uplink::arriving_frame(io, works))
+}
+
+/// Uplink without Ethernet headers, tcx ingress: with one of ours a packet is like any other.
+#[inline(always)]
+pub fn from_l3dev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Verdict {
+    decided(uplink::arriving_bare(io, works))
+}
+
+/// Uplink without Ethernet headers, tcx egress: as `to_netdev`.
+#[inline(always)]
+pub fn to_l3dev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, _works: &mut Works) -> Verdict {
+    decided(uplink::leaving_bare(io))
 }
 
 /// Uplink, tcx egress: nothing leaves with a container's address but what we sent ourselves.
 #[inline(always)]
 pub fn to_netdev<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, _works: &mut Works) -> Verdict {
-    decided(leaving_frame(io))
+    decided(uplink::leaving_frame(io))
 }
 
 /// `Stage::Frame`.
@@ -241,8 +258,10 @@ fn container_frame<B: PacketBuf, T: AllTables>(
     frame: &Ethernet,
     endpoint: &EndpointValue,
 ) -> Step<()> {
-    if frame.ethertype == ETHERTYPE_ARP {
-        neighbor::arp_from_container(io, endpoint)?;
+    match frame.ethertype {
+        ETHERTYPE_ARP => neighbor::arp_from_container(io, endpoint)?,
+        ETHERTYPE_VLAN | ETHERTYPE_PROVIDER_VLAN => refuse(DropReason::UnsupportedProtocol)?,
+        _ => {}
     }
     forward::switch_frame(io, frame, endpoint)
 }
@@ -254,11 +273,19 @@ fn sort_packet<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
     frame: &Ethernet,
     endpoint: &EndpointValue,
 ) -> Step<()> {
-    if F::VERSION == 6 && work.packet.role == Role::Signal {
-        neighbor::discovery_from_container(io, endpoint)?;
+    let packet = &work.packet;
+    if packet.role == Role::Signal {
+        if F::VERSION == 6 {
+            neighbor::discovery_from_container(io, (packet.l4, packet.part), endpoint)?;
+        } else {
+            neighbor::signal_from_container(&io.buf, packet.l4, endpoint)?;
+        }
+    }
+    if packet.role == Role::Error {
+        icmp::check_quote::<F, B, T>(io, packet, endpoint)?;
     }
     if frame.dst.is_group() {
-        return decide(Decision::Replicate(Sender::Container));
+        return forward::spread::<F, B, T>(io, packet, endpoint);
     }
     let otherwise = container_unknown::<F, B, T>(io, work, frame, endpoint);
     forget_ways();
@@ -321,63 +348,4 @@ fn host_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>) -> Step<()> {
         _ => {}
     }
     forward::from_gateway(io, &frame, network)
-}
-
-#[inline(always)]
-fn arriving_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Step<()> {
-    if !io.buf.is_for_host() {
-        return decide(Decision::Untouched);
-    }
-    let frame = parse::ethernet(&io.buf).or_untouched()?;
-    match frame.ethertype {
-        ETHERTYPE_IPV4 => arriving_packet::<V4, B, T>(io, &mut works.v4),
-        ETHERTYPE_IPV6 => arriving_packet::<V6, B, T>(io, &mut works.v6),
-        _ => decide(Decision::Untouched),
-    }
-}
-
-#[inline(always)]
-fn arriving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
-) -> Step<()> {
-    parse::ip::<F, B>(&io.buf, NetworkIndex::HOST, &mut work.packet).or_untouched()?;
-    forget_ways();
-    if is_plain(&work.packet) {
-        forward::follow::<F, B, T>(io, work)?;
-    }
-    forget_ways();
-    let otherwise = arriving_unknown::<F, T>(&io.tables, &work.packet);
-    forget_ways();
-    look_closer_or::<F>(work, otherwise)
-}
-
-/// A packet from outside that no flow entry decides.
-#[inline(always)]
-fn arriving_unknown<F: Stack, T: FamilyTables<F>>(
-    tables: &T,
-    packet: &Packet<F::Addr>,
-) -> Step<()> {
-    policy::check_arrival::<F, T>(tables, packet)?;
-    forward::leave_to::<F>(Stage::Begin)
-}
-
-#[inline(always)]
-fn leaving_frame<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>) -> Step<()> {
-    if io.buf.mark() == FORWARD_MARK {
-        io.buf.set_mark(0);
-        return decide(Decision::Untouched);
-    }
-    let frame = parse::ethernet(&io.buf).or_untouched()?;
-    match frame.ethertype {
-        ETHERTYPE_IPV4 => leaving_packet::<V4, B, T>(io),
-        ETHERTYPE_IPV6 => leaving_packet::<V6, B, T>(io),
-        _ => decide(Decision::Untouched),
-    }
-}
-
-#[inline(always)]
-fn leaving_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(io: &mut Io<B, T>) -> Step<()> {
-    let src = parse::source::<F, B>(&io.buf).or_untouched()?;
-    forward::check_leak::<F, B, T>(io, src)
 }

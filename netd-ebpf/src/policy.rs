@@ -48,22 +48,50 @@ pub fn check_frame<B: PacketBuf>(buf: &B, frame: &Ethernet, endpoint: &EndpointV
 }
 
 /// The source address is the endpoint's. The unspecified address may speak to groups: DHCP,
-/// duplicate address detection and MLD need it.
+/// duplicate address detection and MLD need it. Whatever is checked, no packet names the routers of
+/// its way, nor has a source that nobody can be.
 #[inline(always)]
 pub fn check_source<F: Stack, T: FamilyTables<F>>(
     tables: &T,
     packet: &Packet<F::Addr>,
     endpoint: &EndpointValue,
 ) -> Step<()> {
-    if packet.key.src == F::of_endpoint(endpoint)
-        || endpoint.flags & CHECK_ADDRESS == 0
-        || packet.key.src.is_any() && packet.key.dst.is_group()
-        || owns::<F, T>(tables, endpoint, packet.key.src)
-    {
-        ControlFlow::Continue(())
-    } else {
-        refuse(DropReason::SpoofedSource)
+    let (src, dst) = (packet.key.src, packet.key.dst);
+    if packet.is_source_routed {
+        return refuse(DropReason::SourceRouted);
     }
+    if src == F::of_endpoint(endpoint) && !src.is_any() || src.is_any() && dst.is_group() {
+        return ControlFlow::Continue(());
+    }
+    if is_nobody(src) {
+        return refuse(DropReason::MartianAddress);
+    }
+    if endpoint.flags & CHECK_ADDRESS == 0 || owns::<F, T>(tables, endpoint, src) {
+        return ControlFlow::Continue(());
+    }
+    refuse(DropReason::SpoofedSource)
+}
+
+/// Whether an address can be nobody's on a wire.
+#[inline(always)]
+fn is_nobody<A: Address>(addr: A) -> bool {
+    addr.is_any() || addr.is_loopback() || addr.is_group()
+}
+
+/// Whether an endpoint may say that an address is its own: of its own ones where addresses are
+/// checked, of any that nobody else is known to hold where MACs are.
+#[inline(always)]
+pub fn may_claim<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    endpoint: &EndpointValue,
+    addr: F::Addr,
+) -> bool {
+    if endpoint.flags & CHECK_ADDRESS != 0 {
+        return owns::<F, T>(tables, endpoint, addr);
+    }
+    endpoint.flags & CHECK_MAC == 0
+        || holder::<F, T>(tables, endpoint.network, addr)
+            .is_none_or(|holder| holder.endpoint == endpoint.index)
 }
 
 /// What arrives for the host itself and opens nothing is the host's own traffic.
@@ -129,7 +157,7 @@ fn from_endpoint<F: Stack, T: FamilyTables<F>>(
     key: &FlowKey<F::Addr>,
     plan: &mut Plan<F::Addr>,
 ) -> Step<()> {
-    if key.dst.is_loopback() {
+    if is_nobody(key.dst) {
         return refuse(DropReason::MartianAddress);
     }
     let network = tables.network(key.network);
@@ -264,6 +292,7 @@ fn from_outside<F: Stack, T: FamilyTables<F>>(
     if plan.role == Role::Opens
         && let Some(backend) = service::backend_of::<F, T>(tables, key)
     {
+        check_origin::<F, T>(tables, key.src)?;
         plan.ends_at_backend(&backend);
         return_by_uplink::<F, T>(tables, key, plan);
         return ControlFlow::Continue(());
@@ -273,6 +302,18 @@ fn from_outside<F: Stack, T: FamilyTables<F>>(
     } else {
         refuse(DropReason::NotPublished)
     }
+}
+
+/// What comes from outside has a source that can be there: not the host's own, nor a container's.
+#[inline(always)]
+fn check_origin<F: Stack, T: FamilyTables<F>>(tables: &T, src: F::Addr) -> Step<()> {
+    if is_nobody(src) {
+        return refuse(DropReason::MartianAddress);
+    }
+    if tables.host_address(&src).is_some() || tables.subnet(src).is_some() {
+        return refuse(DropReason::SpoofedSource);
+    }
+    ControlFlow::Continue(())
 }
 
 /// From an uplink straight to a container's address: gateway modes `routed` and
@@ -301,6 +342,7 @@ fn to_member<F: Stack, T: FamilyTables<F>>(
     if holder.flags & ADDRESS_IS_GATEWAY != 0 {
         return decide(Decision::Untouched);
     }
+    check_origin::<F, T>(tables, key.src)?;
     plan.ends_at(&holder, index);
     return_by_uplink::<F, T>(tables, key, plan);
     ControlFlow::Continue(())

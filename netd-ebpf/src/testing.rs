@@ -88,6 +88,11 @@ impl PacketBuf for Frame {
         Ok(())
     }
 
+    fn push_ethernet(&mut self, header: &Ethernet) -> Result<(), Refused> {
+        self.bytes.splice(0..0, bytemuck::bytes_of(header).iter().copied());
+        Ok(())
+    }
+
     fn resize(&mut self, len: u32) -> Result<(), Refused> {
         self.bytes.resize(len as usize, 0);
         Ok(())
@@ -152,6 +157,8 @@ pub fn pass(tables: &mut FakeTables, hook: Hook, frame: Frame) -> Outcome {
         Hook::FromHost => pipeline::from_host(&mut io, &mut works),
         Hook::FromNetdev => pipeline::from_netdev(&mut io, &mut works),
         Hook::ToNetdev => pipeline::to_netdev(&mut io, &mut works),
+        Hook::FromL3dev => pipeline::from_l3dev(&mut io, &mut works),
+        Hook::ToL3dev => pipeline::to_l3dev(&mut io, &mut works),
     };
     while let Some(next) = stage(&mut io, &mut works, verdict) {
         verdict = next;

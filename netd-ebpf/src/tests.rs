@@ -3,7 +3,9 @@
 mod complain;
 mod errors;
 mod fragments;
+mod hostile;
 mod life;
+mod links;
 mod neighbor;
 mod property;
 mod scene;

@@ -1,15 +1,22 @@
-//! A link's raw door: frames leave as they are given, whatever the namespace's own stack would say.
+//! A link's raw door: frames leave as they are given, whatever the namespace's own stack would say,
+//! and all that passes is heard.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockType, bind, sendmmsg, socket,
+    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind, recv,
+    sendmmsg, socket,
 };
 
-use crate::Netns;
+use crate::{Netns, eventually};
+
+const FRAME_LEN_MAX: usize = 1 << 17;
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// A sender on one link.
 pub struct RawLink {
@@ -42,6 +49,54 @@ impl RawLink {
         }
         Ok(())
     }
+}
+
+/// A listener on one link.
+pub struct Ear {
+    socket: OwnedFd,
+}
+
+impl Ear {
+    /// Listens on a link of a namespace from now on.
+    pub fn open(netns: &Netns, link: &str) -> Result<Self> {
+        netns.run(|| {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let all = SockProtocol::EthAll;
+            let ear = Self { socket: socket(AddressFamily::Packet, SockType::Raw, flags, all)? };
+            bind(ear.socket.as_raw_fd(), &link_address(link)?)?;
+            // Until it was bound it heard every link.
+            ear.heard()?;
+            Ok(ear)
+        })
+    }
+
+    /// The frames that have passed since they were last asked for, in their order, both ways.
+    pub fn heard(&self) -> Result<Vec<Vec<u8>>> {
+        let mut heard = Vec::new();
+        let mut frame = vec![0; FRAME_LEN_MAX];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+                Ok(len) => heard.push(frame[..len].to_vec()),
+                Err(Errno::EAGAIN) => return Ok(heard),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// As `heard`, once a frame that has `text` in it is among them.
+    pub fn heard_until(&self, text: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut heard = Vec::new();
+        eventually("a frame with a certain text", HEARD_WITHIN, || {
+            heard.extend(self.heard()?);
+            Ok(heard.iter().any(|frame| has(frame, text)).then_some(()))
+        })?;
+        Ok(heard)
+    }
+}
+
+/// Whether a frame has a text in it.
+pub fn has(frame: &[u8], text: &[u8]) -> bool {
+    frame.windows(text.len()).any(|window| window == text)
 }
 
 /// The MAC of a link of a namespace.

@@ -296,6 +296,21 @@ fn arriving<F: Lab>(dst: F::Addr) -> Ends<F> {
     Ends { macs: (GATEWAY_MAC, SECOND_MAC), src: F::outside(9), dst, ifindex: LO }
 }
 
+/// The frame with options in its IPv4 header, or with extension headers behind its IPv6 one.
+fn with_headers<F: Lab>(mut frame: Frame, first: u8, headers: &[u8]) -> Frame {
+    let len = u8::try_from(headers.len()).expect("few headers");
+    if F::VERSION == 4 {
+        frame.bytes[14] += len / 4;
+        frame.bytes[17] += len;
+        frame.bytes.splice(34..34, headers.iter().copied());
+    } else {
+        frame.bytes[20] = first;
+        frame.bytes[19] += len;
+        frame.bytes.splice(54..54, headers.iter().copied());
+    }
+    frame
+}
+
 macro_rules! on_both_families {
     ($(fn $name:ident<$family:ident>($ebpf:ident) $body:block)+) => {$(
         #[test]
@@ -372,9 +387,48 @@ on_both_families! {
     fn a_group_is_replicated<F>(ebpf) {
         let mut ends = to_neighbor::<F>();
         ends.macs.0 = MacAddr::BROADCAST;
+        ends.dst = F::container(255);
         let out = run(ebpf, Hook::FromContainer, &ends.udp(1, 2));
         assert_eq!(out.trace.kind, VerdictKind::Replicate as u32);
         assert_eq!(out.moved(), [("1.from_container", 1)]);
+    }
+
+    fn a_packet_for_one_is_not_replicated<F>(ebpf) {
+        let mut ends = to_neighbor::<F>();
+        ends.macs.0 = MacAddr::BROADCAST;
+        let out = run(ebpf, Hook::FromContainer, &ends.udp(1, 2));
+        assert_eq!(out.action, SHOT);
+        assert_eq!(out.moved(), [("drop.unicast_in_broadcast.from_container.1.1", 1)]);
+    }
+
+    fn a_tag_in_the_frame_is_not_carried_by_a_container_and_untouched_at_an_uplink<F>(ebpf) {
+        let mut tagged = to_neighbor::<F>().udp(1, 2);
+        tagged.bytes.splice(12..12, [0x81, 0, 0, 5]);
+        let out = run(ebpf, Hook::FromContainer, &tagged);
+        assert_eq!(out.moved(), [("drop.unsupported_protocol.from_container.1.1", 1)]);
+        let mut tagged = arriving::<F>(F::outside(1)).tcp(1_111, 8_080, TCP_SYN);
+        tagged.bytes.splice(12..12, [0x81, 0, 0, 5]);
+        let out = run(ebpf, Hook::FromNetdev, &tagged);
+        assert_eq!((out.action, out.frame.bytes == tagged.bytes), (UNTOUCHED, true));
+        assert_eq!(out.moved(), []);
+    }
+
+    fn options_and_extension_headers_are_walked_to_the_transport<F>(ebpf) {
+        let cases = if F::VERSION == 4 {
+            [(0, vec![1, 1, 1, 1, 68, 4, 5, 0], None), (0, vec![1, 131, 7, 4, 0, 0, 0, 0], Some("source_routed")), (0, vec![7, 9, 0, 0], Some("truncated"))]
+        } else {
+            [(60, vec![17, 0, 1, 4, 0, 0, 0, 0], None), (43, vec![17, 0, 0, 1, 0, 0, 0, 0], Some("source_routed")), (60, [60, 0, 1, 4, 0, 0, 0, 0].repeat(9), Some("truncated"))]
+        };
+        for (first, headers, refused) in cases {
+            let frame = with_headers::<F>(via_gateway::<F>(F::outside(9)).udp(50_003, 53), first, &headers);
+            let out = run(ebpf, Hook::FromContainer, &frame);
+            match refused {
+                None => assert_eq!(out.trace, trace(VerdictKind::Uplink, ifindex("up0"), NET)),
+                Some(reason) => {
+                    assert_eq!(out.moved(), [(&*format!("drop.{reason}.from_container.1.1"), 1)]);
+                }
+            }
+        }
     }
 
     fn a_leak_is_stopped_and_our_own_mark_cleared<F>(ebpf) {

@@ -26,6 +26,8 @@ const PROGRAMS: &[&str] = &[
     "from_host",
     "from_container",
     "from_netdev",
+    "to_l3dev",
+    "from_l3dev",
     "connect4",
     "connect6",
     "sendmsg4",

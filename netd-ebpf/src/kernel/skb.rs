@@ -4,13 +4,16 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_head,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use bytemuck::Pod;
 use netd_common::IfIndex;
+use netd_common::wire::{ETHERNET_LEN, Ethernet};
 
 use super::PACKET_HOST;
+use super::repeat::repeat;
+use crate::headers::{self, Payload};
 use crate::packet::{ChecksumField, Cover, PacketBuf, Refused};
 
 /// Linux 6.16 on: the pseudo header is IPv6's, which no header checksum makes up for.
@@ -38,7 +41,46 @@ const fn done(code: i64) -> Result<(), Refused> {
     if code == 0 { Ok(()) } else { Err(Refused) }
 }
 
+/// `headers::options`: 0 for none, else 1, or 2 where they name routers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_options(ctx: *mut __sk_buff, end: u32) -> u32 {
+    headers::options(&Skb::new(ctx), end).map_or(0, |routed| 1 + u32::from(routed))
+}
+
+/// `headers::extensions`, as `Payload::word`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_extensions(ctx: *mut __sk_buff, at: u32, proto: u32) -> u64 {
+    Payload::word(headers::extensions(&Skb::new(ctx), at, proto as u8))
+}
+
 impl PacketBuf for Skb {
+    #[inline(always)]
+    fn options(&self, end: u32) -> Option<bool> {
+        match walk_options(self.ctx, end) {
+            0 => None,
+            found => Some(found == 2),
+        }
+    }
+
+    #[inline(always)]
+    fn extensions(&self, at: u32, proto: u8) -> Option<Payload> {
+        Payload::from_word(walk_extensions(self.ctx, at, u32::from(proto)))
+    }
+
+    #[inline(always)]
+    fn repeat<G: FnMut(&Self, u32) -> bool>(&self, rounds: u32, mut body: G) {
+        repeat(&mut Self::new(self.ctx), rounds, |skb, round| body(skb, round));
+    }
+
+    #[inline(always)]
+    fn push_ethernet(&mut self, header: &Ethernet) -> Result<(), Refused> {
+        // SAFETY: takes plain numbers; the kernel makes the room.
+        done(unsafe { bpf_skb_change_head(self.ctx, ETHERNET_LEN, 0) })?;
+        self.store(0, header)
+    }
+
     #[inline(always)]
     fn frame_len(&self) -> u32 {
         // SAFETY: the context is the one the kernel gave the program.
@@ -122,10 +164,16 @@ impl PacketBuf for Skb {
 
     #[inline(always)]
     fn fits(&self, ifindex: IfIndex) -> bool {
-        let mut mtu = 0u32;
+        // SAFETY: the context is the one the kernel gave the program.
+        let is_super_packet = unsafe { (*self.ctx).gso_size } != 0;
+        // The length after the Ethernet header: not every link has one.
+        let (mut len, flags) = if is_super_packet {
+            (0, BPF_MTU_CHK_SEGS)
+        } else {
+            (self.frame_len().saturating_sub(ETHERNET_LEN), 0)
+        };
         // SAFETY: the helper reads and writes the one word.
-        let code =
-            unsafe { bpf_check_mtu(self.ctx.cast(), ifindex.0, &raw mut mtu, 0, BPF_MTU_CHK_SEGS) };
+        let code = unsafe { bpf_check_mtu(self.ctx.cast(), ifindex.0, &raw mut len, 0, flags) };
         // A negative number: no such interface, which the redirect finds out.
         code <= 0
     }

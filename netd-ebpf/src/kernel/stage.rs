@@ -120,6 +120,8 @@ first_functions! {
     first_from_host = from_host;
     first_from_netdev = from_netdev;
     first_to_netdev = to_netdev;
+    first_from_l3dev = from_l3dev;
+    first_to_l3dev = to_l3dev;
 }
 
 functions! {

@@ -16,9 +16,17 @@ pub(super) fn add(facts: &HostFacts, settings: &CompileSettings, desired: &mut D
     add_addresses(facts, &mut desired.tables);
     for uplink in &facts.uplinks {
         desired.tables.uplinks.insert(uplink.ifindex, uplink_value(uplink));
-        for hook in [Hook::FromNetdev, Hook::ToNetdev] {
+        for hook in hooks(uplink) {
             desired.programs.insert((uplink.name.clone(), hook));
         }
+    }
+}
+
+/// Where the programs sit on an uplink.
+fn hooks(uplink: &UplinkFact) -> [Hook; 2] {
+    match uplink.mac {
+        Some(_) => [Hook::FromNetdev, Hook::ToNetdev],
+        None => [Hook::FromL3dev, Hook::ToL3dev],
     }
 }
 

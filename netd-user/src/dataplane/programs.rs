@@ -229,8 +229,8 @@ fn socket_hook(path: &Path) -> Option<&'static str> {
 
 const fn attach_type(hook: Hook) -> u32 {
     match hook {
-        Hook::FromContainer | Hook::FromNetdev => TCX_INGRESS,
-        Hook::ToContainer | Hook::FromHost | Hook::ToNetdev => TCX_EGRESS,
+        Hook::FromContainer | Hook::FromNetdev | Hook::FromL3dev => TCX_INGRESS,
+        Hook::ToContainer | Hook::FromHost | Hook::ToNetdev | Hook::ToL3dev => TCX_EGRESS,
     }
 }
 

@@ -13,7 +13,9 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
@@ -46,6 +48,8 @@ pub(super) struct LinkRecord {
     pub(super) peer: u32,
     /// The loopback device.
     pub(super) loopback: bool,
+    /// Whether its frames begin with an Ethernet header.
+    pub(super) has_ethernet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +181,7 @@ impl Cache {
         Some(UplinkFact {
             name: link.name.clone(),
             ifindex: link.fact.ifindex,
-            mac: (link.fact.mac != MacAddr::default()).then_some(link.fact.mac),
+            mac: link.has_ethernet.then_some(link.fact.mac),
             mtu: link.fact.mtu,
             v4: v4.and_then(|addr| if let IpAddr::V4(v4) = addr { Some(v4) } else { None }),
             v6: v6.and_then(|addr| if let IpAddr::V6(v6) = addr { Some(v6) } else { None }),
@@ -255,6 +259,7 @@ pub(super) fn link_of(message: LinkMessage) -> LinkRecord {
     link.fact.ifindex = IfIndex(message.header.index);
     link.fact.up = message.header.flags.contains(LinkFlags::Up);
     link.loopback = message.header.flags.contains(LinkFlags::Loopback);
+    link.has_ethernet = has_ethernet(message.header.link_layer_type);
     for attribute in message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             link.name = name;
@@ -271,6 +276,22 @@ pub(super) fn link_of(message: LinkMessage) -> LinkRecord {
         }
     }
     link
+}
+
+/// The kernel's `dev_is_mac_header_xmit`.
+fn has_ethernet(kind: LinkLayerType) -> bool {
+    !matches!(
+        kind,
+        LinkLayerType::Tunnel
+            | LinkLayerType::Tunnel6
+            | LinkLayerType::Sit
+            | LinkLayerType::Ipgre
+            | LinkLayerType::Ip6gre
+            | LinkLayerType::Void
+            | LinkLayerType::None
+            | LinkLayerType::Rawip
+            | LinkLayerType::Ppp
+    )
 }
 
 fn kind_of(part: &LinkInfo) -> Option<String> {

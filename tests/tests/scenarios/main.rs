@@ -16,6 +16,7 @@ mod footprint;
 mod fragments;
 mod gateway_modes;
 mod host;
+mod hostile;
 mod isolation;
 mod life;
 mod limits;
