@@ -1,19 +1,24 @@
 //! The control plane: operations of a running daemon, clocked at its API.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::engine::Engine;
 use crate::interrupt;
 use crate::memory;
 use crate::results::{Case, Section};
-use crate::rig::{Daemon, NETD, Netd, Site};
+use crate::rig::{DOCKER, Daemon, NETD, Netd, Site};
 use crate::session::Session;
 use crate::statistics::Better;
 use crate::units::real;
 
 /// Sizes of published ranges.
-const RANGES: [u16; 4] = [1, 1_000, 10_000, 50_000];
+const RANGES: [u16; 5] = [1, 100, 1_000, 10_000, 50_000];
+
+/// An engine that publishes more ports than this does it once.
+const OFTEN_PUBLISHED: u16 = 100;
 
 /// First port of published ranges.
 const FIRST_PORT: u16 = 10_000;
@@ -28,32 +33,34 @@ const NETWORK: &str = "bench";
 
 /// All operations. Memory is looked at on the way.
 pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
+    let engine = engine(session);
     let site = Site::build()?;
     let daemon = netd.daemon(&site.host)?;
     memory::resident(session, &daemon, "idle")?;
     memory::maps(session, &daemon)?;
-    networks(session, &daemon)?;
+    networks(session, &daemon, engine.as_ref())?;
     daemon.create_network(NETWORK, &[])?;
     port_memory(session, &daemon)?;
-    ranges(session, &daemon)?;
+    ranges(session, &daemon, engine.as_ref())?;
     drop(daemon);
-    crowded(session, netd)?;
+    crowded(session, netd, engine)?;
     starts(session, netd)
 }
 
 /// Endpoints in a daemon that has done nothing else, so that its memory is theirs.
-fn crowded(session: &mut Session, netd: &Netd) -> Result<()> {
+fn crowded(session: &mut Session, netd: &Netd, engine: Option<Engine>) -> Result<()> {
     let site = Site::build()?;
     let daemon = netd.daemon(&site.host)?;
     daemon.create_network(NETWORK, &[])?;
     daemon.create_sandbox("first", NETWORK, (None, None), Vec::new())?;
-    endpoints(session, &daemon, 1)?;
+    endpoints(session, &daemon, (1, engine.as_ref()))?;
+    drop(engine);
     let present = session.effort.present;
     let before = real(daemon.memory_bytes("VmRSS:")?);
     populate(&daemon, present, |_| Vec::new())?;
     let after = memory::resident(session, &daemon, &format!("with {present} endpoints"))?;
     memory::each(session, "endpoint", (before, after), present);
-    endpoints(session, &daemon, u64::from(present))?;
+    endpoints(session, &daemon, (u64::from(present), None))?;
     let when = format!("peak with {present} endpoints under scrape");
     memory::peak(session, &daemon, &when, || {
         (0..SCRAPES).try_for_each(|_| daemon.text("/metrics").map(|_| ()))
@@ -83,39 +90,69 @@ fn starts(session: &mut Session, netd: &Netd) -> Result<()> {
     Ok(())
 }
 
-fn networks(session: &mut Session, daemon: &Daemon) -> Result<()> {
-    repeat(session, operation("network create"), |number| {
+fn networks(session: &mut Session, daemon: &Daemon, engine: Option<&Engine>) -> Result<()> {
+    let netd = |number| {
         let name = format!("net{number}");
         let elapsed = clock(|| daemon.create_network(&name, &[]))?;
         daemon.delete(&format!("/v1/networks/{name}"))?;
         Ok(elapsed)
-    })
+    };
+    let docker = |engine: &Engine, number| {
+        let name = format!("net{number}");
+        let elapsed = clock(|| engine.create_network(&name, false))?;
+        engine.remove_network(&name)?;
+        Ok(elapsed)
+    };
+    let beside = engine.map(|engine| (session.effort.engine_operations, engine, docker));
+    repeat(session, operation("network create"), netd, beside)
 }
 
-fn endpoints(session: &mut Session, daemon: &Daemon, present: u64) -> Result<()> {
+fn endpoints(
+    session: &mut Session,
+    daemon: &Daemon,
+    (present, engine): (u64, Option<&Engine>),
+) -> Result<()> {
     let case = operation("endpoint create and join").at(present);
-    repeat(session, case, |number| {
+    let netd = |number| {
         let name = format!("sandbox{number}");
         let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, (None, None), Vec::new()))?;
         daemon.delete(&format!("/v1/sandboxes/{name}"))?;
         Ok(elapsed)
-    })
+    };
+    let docker = |engine: &Engine, number| joined(engine, number, 0..0);
+    let beside = engine.map(|engine| (session.effort.engine_operations, engine, docker));
+    repeat(session, case, netd, beside)
 }
 
 /// A container with a range, and what that takes more than one without.
-fn ranges(session: &mut Session, daemon: &Daemon) -> Result<()> {
+fn ranges(session: &mut Session, daemon: &Daemon, engine: Option<&Engine>) -> Result<()> {
     for count in RANGES {
         let case = operation("container with published ports").at(u64::from(count));
         let range = format!("{FIRST_PORT}-{}", u32::from(FIRST_PORT) + u32::from(count) - 1);
-        repeat(session, case, |number| {
+        let netd = |number| {
             let name = format!("ports{number}");
             let publish = vec![format!("{range}:{range}")];
             let elapsed = clock(|| daemon.create_sandbox(&name, NETWORK, (None, None), publish))?;
             daemon.delete(&format!("/v1/sandboxes/{name}"))?;
             Ok(elapsed)
-        })?;
+        };
+        let ports = move || FIRST_PORT..FIRST_PORT.saturating_add(count);
+        let docker = move |engine: &Engine, number| joined(engine, number, ports());
+        let often = count <= OFTEN_PUBLISHED;
+        let times = if often { session.effort.engine_operations } else { 1 };
+        let engine = engine.filter(|_| count <= session.effort.engine_ports);
+        repeat(session, case, netd, engine.map(|engine| (times, engine, docker)))?;
     }
     Ok(())
+}
+
+/// Milliseconds until an engine's running container has an endpoint with its ports published.
+fn joined(engine: &Engine, number: u32, ports: Range<u16>) -> Result<f64> {
+    let name = format!("container{number}");
+    engine.run(&name, ports)?;
+    let elapsed = clock(|| engine.connect(&name));
+    engine.remove(&name)?;
+    elapsed
 }
 
 fn populate(daemon: &Daemon, count: u32, publish: impl Fn(u32) -> Vec<String>) -> Result<()> {
@@ -160,17 +197,45 @@ fn clock(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
+/// Measures an operation of the daemon and, where there is an engine, what the engine does for it, in
+/// turn.
 fn repeat(
     session: &mut Session,
     mut case: Case,
-    mut once: impl FnMut(u32) -> Result<f64>,
+    mut netd: impl FnMut(u32) -> Result<f64>,
+    mut beside: Option<(u32, &Engine, impl FnMut(&Engine, u32) -> Result<f64>)>,
 ) -> Result<()> {
     let title = case.title.clone();
-    let rounds = case.rigs.entry(NETD.to_owned()).or_default();
     for number in 0..session.effort.operations {
         interrupt::check()?;
-        rounds.insert(number, once(number).with_context(|| title.clone())?);
+        let elapsed = netd(number).with_context(|| title.clone())?;
+        case.rigs.entry(NETD.to_owned()).or_default().insert(number, elapsed);
+        let Some((_, engine, docker)) = beside.as_mut().filter(|(times, ..)| number < *times)
+        else {
+            continue;
+        };
+        match docker(engine, number) {
+            Ok(elapsed) => {
+                case.rigs.entry(DOCKER.to_owned()).or_default().insert(number, elapsed);
+            }
+            Err(error) => {
+                interrupt::check()?;
+                session.problem(std::slice::from_ref(&case), DOCKER, &format!("{error:#}"));
+                beside = None;
+            }
+        }
     }
     session.finish(vec![case]);
     Ok(())
+}
+
+/// Docker's engine, where there is one.
+fn engine(session: &mut Session) -> Option<Engine> {
+    match Engine::start() {
+        Ok(engine) => Some(engine),
+        Err(error) => {
+            session.problem(&[], DOCKER, &format!("can't be started: {error:#}"));
+            None
+        }
+    }
 }

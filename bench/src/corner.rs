@@ -13,6 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 
 const PREFIX: &str = "netd-bench-";
 
+/// Where hierarchies of control groups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Leaves the machine's mounts alone: from here on, mounts are ours and end with us. To be called
 /// while the process has one thread.
 pub(crate) fn isolate() -> Result<()> {
@@ -60,6 +63,13 @@ impl Directory {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The last lines of `log` in it.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.path.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
     }
 }
 
@@ -114,6 +124,28 @@ impl Drop for Cgroup {
     }
 }
 
+/// Name of a control group of this process, for others to make.
+pub(crate) fn group_name(purpose: &str) -> String {
+    format!("{PREFIX}{}-{purpose}", std::process::id())
+}
+
+/// Removes a control group of that name from every hierarchy, with the empty ones in it.
+pub(crate) fn remove_groups(name: &str) {
+    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    for group in hierarchies.map(|hierarchy| hierarchy.path().join(name)) {
+        remove_group(&group);
+    }
+}
+
+fn remove_group(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    fs::remove_dir(group).ok();
+}
+
 fn hierarchy() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("mounts")?;
     mounts
@@ -131,9 +163,13 @@ fn move_to(cgroup: &Path) -> Result<()> {
 
 /// Removes what dead runs left: empty cgroups and directories.
 fn sweep(root: &Path) {
-    for directory in dead(root) {
-        fs::remove_dir(directory.join("clients")).ok();
-        fs::remove_dir(directory).ok();
+    for group in dead(root) {
+        remove_group(&group);
+    }
+    for hierarchy in fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
+        for group in dead(&hierarchy.path()) {
+            remove_group(&group);
+        }
     }
     for directory in dead(&std::env::temp_dir()) {
         fs::remove_dir_all(directory).ok();

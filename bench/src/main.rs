@@ -8,9 +8,11 @@ mod compiler;
 mod control;
 mod corner;
 mod cpu;
+mod engine;
 mod environment;
 mod fill;
 mod generator;
+mod http;
 mod interrupt;
 mod iperf;
 mod memory;
@@ -138,7 +140,8 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let bench = Bench { rigs, parts: arguments.part.clone() };
     bench.all(&mut session, &netd)?;
     let rigs = bench.rigs.iter().map(|rig| (rig.name().to_owned(), rig.says().to_owned()));
-    let rigs = rigs.collect();
+    let engine = (rig::DOCKER.to_owned(), engine::SAYS.to_owned());
+    let rigs = rigs.chain(bench.has(Part::Control).then_some(engine)).collect();
     let Session { cases, programs, problems, .. } = session;
     Ok(Results { environment, rigs, cases, programs, problems })
 }

@@ -38,6 +38,8 @@ pub(crate) const LOOPBACK: &str = "loopback";
 pub(crate) const BRIDGE: &str = "bridge";
 /// The name of the limit over one veth.
 pub(crate) const VETH: &str = "veth";
+/// Docker's engine with its bridge driver.
+pub(crate) const DOCKER: &str = "docker";
 /// The name of the rig with iptables.
 pub(crate) const IPTABLES: &str = "iptables";
 /// The name of the rig with the older iptables, which full runs have too.

@@ -35,6 +35,10 @@ pub(crate) struct Effort {
     pub(crate) found: u32,
     /// Times that an operation of the daemon is repeated.
     pub(crate) operations: u32,
+    /// Times that Docker's engine does the same.
+    pub(crate) engine_operations: u32,
+    /// Most ports that it is asked to publish: each takes it tens of milliseconds.
+    pub(crate) engine_ports: u16,
 }
 
 impl Effort {
@@ -50,6 +54,8 @@ impl Effort {
         present: 100,
         found: 40,
         operations: 10,
+        engine_operations: 3,
+        engine_ports: 100,
     };
 
     /// For the record: less than thirty minutes.
@@ -64,6 +70,8 @@ impl Effort {
         present: 1_000,
         found: 400,
         operations: 50,
+        engine_operations: 5,
+        engine_ports: 1_000,
     };
 }
 

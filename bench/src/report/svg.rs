@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::packets::{TC_DROP, XDP_DROP};
-use crate::rig::{BRIDGE, IPTABLES, LEGACY, LOOPBACK, NETD, NFTABLES, VETH};
+use crate::rig::{BRIDGE, DOCKER, IPTABLES, LEGACY, LOOPBACK, NETD, NFTABLES, VETH};
 use crate::units::{real, real_len, short};
 
 const WIDTH: f64 = 560.0;
@@ -25,12 +25,13 @@ const LABEL_HEIGHT: f64 = 13.0;
 const OTHER_COLOUR: &str = "#7b4b94";
 
 /// A rig has one colour wherever it is shown.
-const COLOURS: [(&str, &str); 9] = [
+const COLOURS: [(&str, &str); 10] = [
     (NETD, "#0b7a75"),
     (IPTABLES, "#c8553d"),
     (LEGACY, "#8a3324"),
     (NFTABLES, "#d9a441"),
     (BRIDGE, "#5b6c8f"),
+    (DOCKER, "#2b7fc2"),
     (VETH, "#8e9aaf"),
     (LOOPBACK, "#b0b0b0"),
     (TC_DROP, "#b0b0b0"),

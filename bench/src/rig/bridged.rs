@@ -108,6 +108,7 @@ impl Topology {
 }
 
 /// The outside and the host with a veth between them and the host's default route through it.
+#[derive(Debug)]
 pub(crate) struct Site {
     /// The machine outside.
     pub(crate) outside: Namespace,

@@ -1,9 +1,7 @@
 //! Our own rig: a daemon in a host of its own, told what to do through its API.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::os::unix::net::UnixStream;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Child, Stdio};
 use std::rc::Rc;
@@ -24,6 +22,7 @@ use super::{
     SERVER_PORT, STRANGE_GATEWAY, STRANGER, Standing, endpoint_address, endpoint_address_v6,
 };
 use crate::corner::{Cgroup, Directory};
+use crate::http::{self, Body};
 use crate::interrupt;
 use crate::namespace::Namespace;
 
@@ -226,22 +225,8 @@ impl Daemon {
         path: &str,
         body: &str,
     ) -> Result<String> {
-        let mut stream = UnixStream::connect(self.directory.path().join("run/netd.sock"))
-            .context("connecting to the daemon")?;
-        stream.set_read_timeout(Some(patience))?;
-        let len = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).context("answer of the daemon")?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split(' ').nth(1).unwrap_or_default();
-        ensure!(status.starts_with('2'), "{method} {path}: {status} {body}");
-        ensure!(!head.to_ascii_lowercase().contains("\r\ntransfer-encoding:"), "chunked answer");
-        Ok(body.to_owned())
+        let socket = self.directory.path().join("run/netd.sock");
+        http::request(&socket, patience, (method, path), Body::Json(body))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -249,18 +234,16 @@ impl Daemon {
         while self.request_within(Duration::from_secs(1), "GET", "/readyz", "").is_err() {
             interrupt::check()?;
             if let Some(status) = self.child.try_wait()? {
-                bail!("the daemon ended with {status}: {}", self.log_tail());
+                bail!("the daemon ended with {status}: {}", self.directory.log_tail());
             }
-            ensure!(start.elapsed() < PATIENCE, "the daemon is not ready: {}", self.log_tail());
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the daemon is not ready: {}",
+                self.directory.log_tail()
+            );
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
     }
 
     /// Starts it again, in a host that may be another.
