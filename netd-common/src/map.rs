@@ -15,6 +15,7 @@ pub mod flow;
 pub mod fragment;
 pub mod network;
 pub mod published;
+pub mod resolver;
 
 /// How the kernel stores a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ use flow::{FlowKey, FlowValue};
 use fragment::{FragmentKey, FragmentValue};
 use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue};
 use published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
+use resolver::ResolverValue;
 
 /// Most endpoints one host can hold; the slots of `counters`.
 pub const MAX_ENDPOINTS: u32 = 16_384;
@@ -128,6 +130,9 @@ maps! {
     FRAGMENTS_V6 = "fragments_v6", LruHash, FragmentKey<Ipv6>, FragmentValue, 8_192;
     /// Socket-level translations, to name the peer that the application asked for.
     SOCKET_PEERS = "socket_peers", LruHash, SocketPeerKey, SocketPeer, 65_536;
+    /// By cookie of a sandbox's network namespace: where its name queries go. Written by who opens
+    /// the sockets.
+    RESOLVERS = "resolvers", Hash, u64, ResolverValue, MAX_ENDPOINTS;
     /// By endpoint index.
     COUNTERS = "counters", PerCpuArray, u32, EndpointCounters, MAX_ENDPOINTS;
     /// By publication slot: flows accepted.

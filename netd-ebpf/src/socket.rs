@@ -1,12 +1,13 @@
-//! Published ports for the host's own sockets: translated when they connect or send, so that no
-//! packet of theirs needs translation.
+//! Published ports for the host's own sockets, and name queries of sandboxes: translated when they
+//! connect or send, so that no packet of theirs needs translation.
 //!
 //! Law: the application sees the address it asked for, whatever it is asked later. A socket that
 //! is bound to a loopback address cannot reach a container: the kernel has no route from there,
 //! and a hook cannot unbind it.
 
 use netd_common::map::published::{PublishedKey, SocketPeer, SocketPeerKey};
-use netd_common::wire::TCP;
+use netd_common::map::resolver::{RESOLVER_ADDR, RESOLVER_PORT};
+use netd_common::wire::{TCP, UDP};
 use netd_common::{Address, Be16, Family, Ipv4, Ipv6, V4, V6};
 
 use crate::pipeline::AllTables;
@@ -100,6 +101,42 @@ fn peer_key(real: &Named) -> SocketPeerKey {
     }
 }
 
+/// Where sandboxes' name queries go.
+pub trait ResolverTables {
+    /// The port of netd's sockets in a network namespace, at `RESOLVER_ADDR`.
+    fn resolver_port(&self, netns_cookie: u64) -> Option<Be16>;
+}
+
+const RESOLVER: Ipv6 = mapped(Ipv4(u32::from_ne_bytes(RESOLVER_ADDR)));
+const NAME_SERVICE: Be16 = Be16::new(RESOLVER_PORT);
+
+/// The port that a socket of a sandbox reaches instead of the name service's.
+#[inline(always)]
+pub fn to_resolver<T: ResolverTables>(
+    tables: &T,
+    netns_cookie: u64,
+    asked: &Named,
+) -> Option<Be16> {
+    let is_query = asked.port == NAME_SERVICE && at_resolver(asked);
+    if is_query { tables.resolver_port(netns_cookie) } else { None }
+}
+
+/// The port that a sandbox's application believes to talk to, given the one it really does.
+#[inline(always)]
+pub fn from_resolver<T: ResolverTables>(
+    tables: &T,
+    netns_cookie: u64,
+    real: &Named,
+) -> Option<Be16> {
+    let is_answer = at_resolver(real) && tables.resolver_port(netns_cookie) == Some(real.port);
+    is_answer.then_some(NAME_SERVICE)
+}
+
+#[inline(always)]
+fn at_resolver(peer: &Named) -> bool {
+    peer.addr == RESOLVER && (peer.proto == TCP || peer.proto == UDP)
+}
+
 /// Whether a port is published on the address that a socket would bind. A bind to every address
 /// meets only what is published on every address: the packets of a port that is published on one
 /// address never reach such a socket, the others do.
@@ -119,4 +156,53 @@ fn holds<F: Family, T: FamilyTables<F>>(tables: &T, addr: F::Addr, wanted: &Name
     let key = |addr| PublishedKey { addr, port: wanted.port, proto: wanted.proto, pad: 0 };
     tables.published(&key(addr)).is_some()
         || !addr.is_any() && tables.published(&key(F::Addr::ANY)).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SANDBOX: u64 = 7;
+    const SOCKETS: Be16 = Be16::new(40_053);
+
+    struct OneSandbox;
+
+    impl ResolverTables for OneSandbox {
+        fn resolver_port(&self, netns_cookie: u64) -> Option<Be16> {
+            (netns_cookie == SANDBOX).then_some(SOCKETS)
+        }
+    }
+
+    fn query(proto: u8) -> Named {
+        Named { cookie: 1, addr: RESOLVER, port: NAME_SERVICE, proto }
+    }
+
+    #[test]
+    fn name_queries_of_a_sandbox_reach_its_sockets_and_answers_come_from_port_53() {
+        for proto in [TCP, UDP] {
+            let asked = query(proto);
+            assert_eq!(to_resolver(&OneSandbox, SANDBOX, &asked), Some(SOCKETS));
+            let real = Named { port: SOCKETS, ..asked };
+            assert_eq!(from_resolver(&OneSandbox, SANDBOX, &real), Some(NAME_SERVICE));
+        }
+    }
+
+    #[test]
+    fn other_namespaces_ports_addresses_and_protocols_are_left_alone() {
+        let asked = query(UDP);
+        assert_eq!(to_resolver(&OneSandbox, SANDBOX + 1, &asked), None);
+        let strangers = [
+            Named { port: Be16::new(54), ..asked },
+            Named { addr: mapped(Ipv4(u32::from_ne_bytes([127, 0, 0, 1]))), ..asked },
+            Named { proto: 132, ..asked },
+        ];
+        for stranger in strangers {
+            assert_eq!(to_resolver(&OneSandbox, SANDBOX, &stranger), None);
+        }
+        assert_eq!(from_resolver(&OneSandbox, SANDBOX, &asked), None);
+        assert_eq!(
+            from_resolver(&OneSandbox, SANDBOX + 1, &Named { port: SOCKETS, ..asked }),
+            None
+        );
+    }
 }

@@ -30,6 +30,8 @@ pub struct CompileSettings {
     pub replication_limit: u32,
     /// MTU of networks that name none; none follows the preferred uplink.
     pub mtu: Option<u32>,
+    /// Whether sandboxes reach netd's name service: through the socket hooks alone.
+    pub name_service: bool,
     /// Write every verdict to the scratch map, for tests.
     pub trace_verdicts: bool,
 }
@@ -44,6 +46,7 @@ impl Default for CompileSettings {
             event_rate: 1_000,
             replication_limit: 1_024,
             mtu: None,
+            name_service: true,
             trace_verdicts: false,
         }
     }
@@ -97,6 +100,10 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
     for sandbox in model.sandboxes.values() {
         if sandbox.owns_netns && sandbox.mode != SandboxMode::Host {
             desired.namespaces.insert(sandbox.netns.clone());
+        }
+        let networks = context.topology.attachments(sandbox.id).iter().map(|it| it.network);
+        if settings.name_service && sandbox.asks_netd(networks) {
+            desired.resolvers.insert(sandbox.id, sandbox.netns.clone());
         }
         publish::add(sandbox, &context, &mut desired);
     }

@@ -52,6 +52,8 @@ pub struct Config {
     pub flow_table: FlowTable,
     /// What sandboxes resolve names with unless they say otherwise.
     pub dns: DnsDefaults,
+    /// How long clients may keep what they are told about a container, seconds.
+    pub dns_ttl_s: u32,
     /// What `host-gateway` stands for in sandboxes; empty for the predefined bridge's gateways.
     pub host_gateway: Vec<IpAddr>,
     settings: Settings,
@@ -146,6 +148,7 @@ impl Config {
             timeouts: self.flow_table.timeouts,
             snat_ports: self.snat_ports,
             mtu: self.settings.mtu,
+            name_service: self.cgroup.is_some(),
             ..CompileSettings::default()
         }
     }

@@ -8,6 +8,7 @@ mod logging;
 mod privilege;
 mod services;
 mod telemetry;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;

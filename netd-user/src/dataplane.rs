@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
 use netd_common::Hook;
-use netd_common::map::{MapKind, MapSpec};
+use netd_common::map::resolver::ResolverValue;
+use netd_common::map::{MapKind, MapSpec, RESOLVERS};
 
 use self::bpffs::PinDirs;
 use self::delta::{Table, Visit, in_put_order};
@@ -114,6 +115,15 @@ impl Dataplane {
         let mut dump = Dump { maps: &self.maps, tables: Tables::default() };
         in_put_order(&mut dump)?;
         Ok(dump.tables)
+    }
+
+    /// Where name queries go, by cookie of a namespace.
+    pub fn resolvers(&self) -> Result<BTreeMap<u64, ResolverValue>, DataplaneError> {
+        let mut all = BTreeMap::new();
+        self.maps.get(&RESOLVERS).for_each(|key, value| {
+            all.insert(bytemuck::pod_read_unaligned(key), bytemuck::pod_read_unaligned(value));
+        })?;
+        Ok(all)
     }
 
     /// Attaches the program of a hook to a link of the host, or renews it.

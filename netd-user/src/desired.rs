@@ -15,7 +15,7 @@ use netd_common::map::network::{
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Hook, IfIndex, Ipv4, Ipv6, MacAddr};
 
-use crate::model::{NetnsPath, Proto};
+use crate::model::{NetnsPath, Proto, SandboxId};
 
 /// Everything that should be. Entries that need an interface index appear once `HostFacts` knows the
 /// link: the reconciler makes links, looks again and compiles again.
@@ -25,6 +25,8 @@ pub struct Desired {
     pub links: BTreeMap<String, Link>,
     /// Namespaces of ours.
     pub namespaces: BTreeSet<NetnsPath>,
+    /// Namespaces of sandboxes in which netd answers name queries.
+    pub resolvers: BTreeMap<SandboxId, NetnsPath>,
     /// Programs on links, by link name.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries.

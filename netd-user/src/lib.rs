@@ -11,6 +11,7 @@ pub mod controller;
 pub mod daemon;
 pub mod dataplane;
 pub mod desired;
+pub mod dns;
 pub mod driver;
 pub mod facts;
 pub mod frontend;

@@ -4,12 +4,14 @@
 //! No thread of the async runtime ever changes its namespace.
 
 mod cache;
+pub mod errand;
 pub mod facts;
 mod gateway;
 pub mod host;
 mod listener;
 mod netlink;
 pub mod netns;
+pub mod resolver;
 pub mod sockets;
 mod sysctl;
 mod veth;

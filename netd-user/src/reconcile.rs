@@ -11,6 +11,7 @@ pub mod kernel;
 mod ledger;
 #[cfg(test)]
 mod memory;
+mod resolvers;
 mod tables;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use bytemuck::bytes_of;
 use netd_common::Hook;
 use netd_common::map::CONFIG;
 use netd_common::map::config::Config;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::dataplane::DataplaneError;
 use crate::dataplane::events::EventReader;
@@ -30,6 +32,7 @@ use crate::dataplane::sweep::Sweeper;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::LinkError;
+use crate::link::resolver::ResolverNews;
 use crate::link::watch;
 
 pub use effects::Effects;
@@ -135,6 +138,11 @@ impl Reconciler<KernelEffects> {
         Ok(self.effects.dataplane().events()?)
     }
 
+    /// From now on tells which sandboxes' name queries are to be answered, and on which sockets.
+    pub fn resolver_news(&mut self) -> UnboundedReceiver<ResolverNews> {
+        self.effects.resolver_news()
+    }
+
     /// Garbage collection of the flow table; the owner calls `Sweeper::sweep` periodically.
     pub fn sweeper(&self) -> Sweeper {
         self.effects.dataplane().sweeper()
@@ -200,6 +208,7 @@ impl<E: Effects> Reconciler<E> {
         self.retire_broken(&desired, &facts, compile).await?;
         self.hold_ports(&desired).await?;
         self.create_namespaces(&desired).await?;
+        self.open_resolvers(&desired).await?;
         for _ in 0..MAX_ROUNDS {
             if !self.make_links(&desired).await? {
                 break;
@@ -282,6 +291,28 @@ impl<E: Effects> Reconciler<E> {
         for path in missing.cloned().collect::<Vec<_>>() {
             self.effects.create_namespace(&path).await?;
             self.held.namespaces.insert(path);
+            self.changed += 1;
+        }
+        Ok(())
+    }
+
+    async fn open_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        for (sandbox, netns) in &desired.resolvers {
+            if !self.held.resolvers.contains(sandbox) {
+                self.effects.open_resolver(*sandbox, netns).await?;
+                self.held.resolvers.insert(*sandbox);
+                self.changed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        let held = self.held.resolvers.iter();
+        let unwanted = held.filter(|sandbox| !desired.resolvers.contains_key(sandbox));
+        for sandbox in unwanted.copied().collect::<Vec<_>>() {
+            self.effects.close_resolver(sandbox).await?;
+            self.held.resolvers.remove(&sandbox);
             self.changed += 1;
         }
         Ok(())
@@ -414,6 +445,7 @@ impl<E: Effects> Reconciler<E> {
         for name in links.cloned().collect::<Vec<_>>() {
             self.remove_link(&name).await?;
         }
+        self.close_resolvers(desired).await?;
         let namespaces = self.held.namespaces.difference(&desired.namespaces);
         for path in namespaces.cloned().collect::<Vec<_>>() {
             self.effects.delete_namespace(&path).await?;

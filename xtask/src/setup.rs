@@ -45,7 +45,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 17] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -54,10 +54,12 @@ const PACKAGES: [Package; 15] = [
     program("procps", "sysctl", Purpose::Demo),
     program("iputils-ping", "ping", Purpose::Demo),
     program("curl", "curl", Purpose::Demo),
+    program("bind9-dnsutils", "dig", Purpose::Test),
     program("busybox-static", "busybox", Purpose::Test),
     program("docker.io", "dockerd", Purpose::Test),
     program("ethtool", "ethtool", Purpose::Test),
     program("iperf3", "iperf3", Purpose::Test),
+    program("musl-tools", "musl-gcc", Purpose::Test),
     program("prometheus", "promtool", Purpose::Test),
     program("socat", "socat", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),

@@ -21,6 +21,7 @@ use netd_common::map::flow::{FlowKey, FlowValue, expired};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
+use netd_common::map::resolver::ResolverValue;
 use netd_common::map::{self, MapSpec};
 use netd_common::verdict::Event;
 use netd_common::{IfIndex, Ipv4, Ipv6, NetworkIndex};
@@ -67,6 +68,7 @@ maps! {
     FRAGMENTS_V4 = "fragments_v4", LruHashMap<FragmentKey<Ipv4>, FragmentValue>;
     FRAGMENTS_V6 = "fragments_v6", LruHashMap<FragmentKey<Ipv6>, FragmentValue>;
     pub(super) SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
+    pub(super) RESOLVERS = "resolvers", HashMap<u64, ResolverValue>;
     pub(super) COUNTERS = "counters", PerCpuArray<EndpointCounters>;
     PUBLISHED_HITS = "published_hits", PerCpuArray<u64>;
     pub(super) DROPS = "drops", PerCpuHashMap<DropKey, TrafficCounter>;

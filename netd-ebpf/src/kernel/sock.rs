@@ -1,6 +1,7 @@
 //! The socket hooks' edge: contexts of `cgroup/sock_addr` and `cgroup/sock`.
 //!
-//! Law: a hook acts in the host's own network namespace only.
+//! Law: in the host's own network namespace a hook acts on published ports, in a sandbox's on name
+//! queries, and nowhere else.
 
 use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
@@ -10,8 +11,8 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use netd_common::map::published::{SocketPeer, SocketPeerKey};
 use netd_common::{Be16, Family, Ipv4, Ipv6};
 
-use super::maps::{Maps, SOCKET_PEERS};
-use crate::socket::{self, Named, PeerTables, mapped, unmapped};
+use super::maps::{Maps, RESOLVERS, SOCKET_PEERS};
+use crate::socket::{self, Named, PeerTables, ResolverTables, mapped, unmapped};
 use crate::tables::Tables;
 
 /// The kernel goes on.
@@ -20,10 +21,14 @@ const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
 
 #[inline(always)]
-fn is_host(ctx: *mut c_void) -> bool {
+fn netns_cookie(ctx: *mut c_void) -> u64 {
     // SAFETY: the context is the one the kernel gave the program.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx) };
-    cookie == Maps::new(ctx).config().host_netns_cookie
+    unsafe { bpf_get_netns_cookie(ctx) }
+}
+
+#[inline(always)]
+fn is_host(ctx: *mut c_void) -> bool {
+    netns_cookie(ctx) == Maps::new(ctx).config().host_netns_cookie
 }
 
 /// How a family's address stands in the context. Volatile, because the verifier takes words only
@@ -98,19 +103,28 @@ fn named<F: SockAddr>(ctx: *mut bpf_sock_addr) -> Named {
 #[inline(always)]
 fn rename<F: SockAddr>(ctx: *mut bpf_sock_addr, addr: Ipv6, port: Be16) {
     // SAFETY: the context is the one the kernel gave the program.
-    unsafe {
-        F::write(ctx, addr);
-        write_volatile(&raw mut (*ctx).user_port, u32::from(port.0));
-    }
+    unsafe { F::write(ctx, addr) };
+    renumber(ctx, port);
 }
 
-/// connect and sendmsg: the published port's backend instead.
+#[inline(always)]
+fn renumber(ctx: *mut bpf_sock_addr, port: Be16) {
+    // SAFETY: the context is the one the kernel gave the program.
+    unsafe { write_volatile(&raw mut (*ctx).user_port, u32::from(port.0)) };
+}
+
+/// connect and sendmsg: the published port's backend, or the sandbox's name server, instead.
 #[inline(always)]
 pub fn translate<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
-    if is_host(ctx.cast())
-        && let Some((addr, port)) = socket::translate(&mut Maps::new(ctx.cast()), &named::<F>(ctx))
+    let mut maps = Maps::new(ctx.cast());
+    if is_host(ctx.cast()) {
+        if let Some((addr, port)) = socket::translate(&mut maps, &named::<F>(ctx)) {
+            rename::<F>(ctx, addr, port);
+        }
+    } else if let Some(port) =
+        socket::to_resolver(&maps, netns_cookie(ctx.cast()), &named::<F>(ctx))
     {
-        rename::<F>(ctx, addr, port);
+        renumber(ctx, port);
     }
     ALLOW
 }
@@ -118,11 +132,17 @@ pub fn translate<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
 /// recvmsg and getpeername: the address that the application asked for.
 #[inline(always)]
 pub fn recover<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
-    if is_host(ctx.cast())
-        && let Some(peer) = socket::recover(&Maps::new(ctx.cast()), &named::<F>(ctx))
-        && (F::VERSION == 6 || unmapped(peer.addr).is_some())
+    let maps = Maps::new(ctx.cast());
+    if is_host(ctx.cast()) {
+        if let Some(peer) = socket::recover(&maps, &named::<F>(ctx))
+            && (F::VERSION == 6 || unmapped(peer.addr).is_some())
+        {
+            rename::<F>(ctx, peer.addr, peer.port);
+        }
+    } else if let Some(port) =
+        socket::from_resolver(&maps, netns_cookie(ctx.cast()), &named::<F>(ctx))
     {
-        rename::<F>(ctx, peer.addr, peer.port);
+        renumber(ctx, port);
     }
     ALLOW
 }
@@ -167,5 +187,13 @@ impl PeerTables for Maps {
     fn remember(&mut self, key: &SocketPeerKey, peer: &SocketPeer) {
         // A full table evicts; without memory the application sees the backend's address.
         let _refused = SOCKET_PEERS.insert(key, peer, 0);
+    }
+}
+
+impl ResolverTables for Maps {
+    #[inline(always)]
+    fn resolver_port(&self, netns_cookie: u64) -> Option<Be16> {
+        // SAFETY: copied at once; a value of four bytes is never seen half written.
+        unsafe { RESOLVERS.get(&netns_cookie) }.map(|value| value.port)
     }
 }

@@ -77,6 +77,8 @@ pub struct SandboxInspect {
     pub netns: String,
     /// Host name.
     pub hostname: String,
+    /// Where the sandbox asks for names: netd itself, or empty for the name servers below.
+    pub resolver: String,
     /// Name servers: those asked for, else the daemon's; empty for the host's.
     pub dns: Vec<String>,
     /// The daemon's search domains.

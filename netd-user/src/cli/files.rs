@@ -66,6 +66,16 @@ impl Resolver {
         self
     }
 
+    /// The same where netd answers at `resolver`: it knows the servers, and names without a dot are
+    /// looked up as they stand, as with Docker.
+    pub(super) fn asking(self, resolver: &str, host: &Self) -> Self {
+        let mut asking = Self { servers: vec![resolver.to_owned()], ..self }.completed(host);
+        if !asking.options.iter().any(|option| option.starts_with("ndots:")) {
+            asking.options.push("ndots:0".to_owned());
+        }
+        asking
+    }
+
     /// What the host uses.
     pub(super) fn of_host() -> Self {
         let read = |path| Self::parse(&std::fs::read_to_string(path).unwrap_or_default());

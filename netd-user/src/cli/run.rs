@@ -233,7 +233,10 @@ fn surroundings(sandbox: &SandboxInspect, wishes: &Wishes) -> Result<Surrounding
         surroundings.hostname = Some(sandbox.hostname.clone().into());
     }
     if !shares_host || wishes.resolver != Resolver::default() {
-        let resolver = wishes.resolver.clone().completed(&Resolver::of_host());
+        let resolver = match sandbox.resolver.as_str() {
+            "" => wishes.resolver.clone().completed(&Resolver::of_host()),
+            netd => wishes.resolver.clone().asking(netd, &Resolver::of_host()),
+        };
         if resolver.servers.is_empty() && sandbox.mode == "bridged" {
             eprintln!(
                 "WARNING: the host's name servers cannot be reached from a sandbox: name one by --dns"

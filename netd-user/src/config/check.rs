@@ -1,5 +1,7 @@
 //! Written values to checked ones: defaults, ranges, what must fit together.
 
+mod names;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::raw::{OneOrMany, RawConfig, RawFlowTable};
-use super::{Config, DnsDefaults, Fault, FlowTable, line_at};
+use super::{Config, Fault, FlowTable, line_at};
 use crate::compile::FlowTimeouts;
 use crate::model::{AddressPool, Settings};
 
@@ -59,7 +61,8 @@ fn build(raw: RawConfig) -> Checked<Config> {
         request_deadline: seconds("request-deadline", raw.request_deadline, DEFAULT_DEADLINE_S)?,
         snat_ports: snat_ports(raw.snat_ports.as_deref())?,
         flow_table: flow_table(&raw.flow_table)?,
-        dns: dns(raw.dns, raw.dns_opts, raw.dns_search)?,
+        dns: names::dns(raw.dns, raw.dns_opts, raw.dns_search)?,
+        dns_ttl_s: names::ttl(raw.dns_ttl)?,
         host_gateway: match raw.host_gateway_ip {
             Some(OneOrMany::One(one)) => vec![one],
             Some(OneOrMany::Many(many)) => many,
@@ -213,17 +216,6 @@ fn table_size(given: Option<u32>) -> Checked<Option<u32>> {
         )),
         size => Ok(size),
     }
-}
-
-fn dns(servers: Vec<IpAddr>, options: Vec<String>, search: Vec<String>) -> Checked<DnsDefaults> {
-    let word = |text: &String| !text.is_empty() && !text.contains(char::is_whitespace);
-    if let Some(option) = options.iter().find(|option| !word(option)) {
-        return Err(Wrong("dns-opts", format!("'{option}' must be one word")));
-    }
-    if let Some(domain) = search.iter().find(|domain| !word(domain)) {
-        return Err(Wrong("dns-search", format!("'{domain}' must be one word")));
-    }
-    Ok(DnsDefaults { servers, options, search })
 }
 
 fn bridge_address(

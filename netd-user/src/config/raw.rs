@@ -43,6 +43,7 @@ pub(super) struct RawConfig {
     pub(super) dns: Vec<IpAddr>,
     pub(super) dns_opts: Vec<String>,
     pub(super) dns_search: Vec<String>,
+    pub(super) dns_ttl: Option<u32>,
     pub(super) fixed_cidr: Option<IpNetwork>,
     pub(super) fixed_cidr_v6: Option<IpNetwork>,
     pub(super) icc: Option<bool>,

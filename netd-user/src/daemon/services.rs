@@ -11,14 +11,17 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::telemetry::DataplaneTelemetry;
+use super::witness::NameWitness;
 use super::{DaemonError, Settled, logging, reconciler_options};
 use crate::config::Config;
 use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, told_to_stop};
 use crate::dataplane::events::EventReader;
 use crate::dataplane::sweep::Sweeper;
+use crate::dns::{self, NameService, host};
 use crate::frontend::serve::{Limits, serve};
 use crate::frontend::socket::BoundSocket;
 use crate::frontend::{Api, Defaults, LogControl, api, docker};
+use crate::link::facts::nameservers;
 use crate::observe::events::{Hub, Narrator};
 use crate::observe::time::Clock;
 use crate::reconcile::Reconciler;
@@ -82,9 +85,10 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
 async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let Settled { config, log, store, listener, socket, docker, locks, .. } = settled;
     let metrics_listener = bind_metrics(&config).await?;
-    let reconciler = Reconciler::start(reconciler_options(&config)).await?;
+    let mut reconciler = Reconciler::start(reconciler_options(&config)).await?;
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
     let changes = reconciler.watch()?;
+    let news = reconciler.resolver_news();
     let tuning = Tuning {
         deadline: config.request_deadline,
         verify_interval: config.verify_interval,
@@ -104,6 +108,8 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let telemetry = DataplaneTelemetry::new(stats, hub.clone(), controller.clone())?;
     let telemetry = Arc::new(telemetry);
     worker.observe(Arc::clone(&telemetry) as Arc<dyn Observer>);
+    let witness = NameWitness::new(telemetry.name_metrics(), hub.clone(), controller.clone());
+    let names = name_service(&config, controller.clone(), witness)?;
     let api = api_state(&config, log, controller.clone(), telemetry);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -122,6 +128,8 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
         let router = api::metrics_router(api);
         tasks.spawn(serve(listener, router, Limits::default(), stopped.clone()));
     }
+    tasks.spawn(Arc::clone(&names).serve(news, stopped.clone()));
+    tasks.spawn(host::follow(names, config.resolv_conf.clone(), stopped.clone()));
     tasks.spawn(sweep(sweeper, stopped.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
     Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop })
@@ -142,6 +150,18 @@ fn serve_engine(
     })
 }
 
+fn name_service(
+    config: &Config,
+    controller: Controller,
+    witness: NameWitness,
+) -> std::io::Result<Arc<NameService>> {
+    let settings = dns::Settings { ttl_s: config.dns_ttl_s, servers: config.dns.servers.clone() };
+    let service = NameService::new(move || controller.model(), settings, Arc::new(witness))?;
+    // Before the first query; a file that can't be read is told by who follows it.
+    service.set_host_servers(nameservers(&config.resolv_conf).unwrap_or_default());
+    Ok(service)
+}
+
 fn api_state(
     config: &Config,
     log: LogControl,
@@ -149,7 +169,11 @@ fn api_state(
     telemetry: Arc<DataplaneTelemetry>,
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let defaults = Defaults { dns: config.dns.clone(), host_gateway: config.host_gateway.clone() };
+    let defaults = Defaults {
+        name_service: config.cgroup.is_some(),
+        dns: config.dns.clone(),
+        host_gateway: config.host_gateway.clone(),
+    };
     Api {
         controller,
         telemetry,

@@ -14,7 +14,8 @@ use crate::frontend::Telemetry;
 use crate::model::{Model, SandboxId};
 use crate::observe::events::{Hub, Listener};
 use crate::observe::metrics::{
-    ApplyEnd, DataplaneStats, FlowCounts, Inventory, MapFill, Metrics, PoolFill, StatsError,
+    ApplyEnd, DataplaneStats, FlowCounts, Inventory, MapFill, Metrics, NameMetrics, PoolFill,
+    StatsError,
 };
 
 /// The running daemon as its observers see it.
@@ -30,6 +31,13 @@ impl DataplaneTelemetry {
         let inventory = LiveInventory { controller, hub: hub.clone() };
         let metrics = Metrics::new(Arc::new(KernelStats(stats.clone())), Arc::new(inventory))?;
         Ok(Self { stats, hub, metrics })
+    }
+}
+
+impl DataplaneTelemetry {
+    /// What the name service counts with.
+    pub(super) fn name_metrics(&self) -> NameMetrics {
+        self.metrics.names().clone()
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Api {
 /// What sandboxes are told unless they say otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
+    /// Whether sandboxes reach netd's name service.
+    pub name_service: bool,
     /// Docker's `dns*`.
     pub dns: DnsDefaults,
     /// Docker's `host-gateway-ip`.

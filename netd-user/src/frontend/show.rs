@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use netd_common::map::resolver::RESOLVER_ADDR;
+
 use super::Defaults;
 use super::filter::driver_name;
 use crate::api::{
@@ -105,6 +107,7 @@ impl Sandboxes<'_> {
             mode: mode_name(sandbox.mode).to_owned(),
             netns: sandbox.netns.display().to_string(),
             hostname: sandbox.hostname.clone(),
+            resolver: self.resolver(sandbox),
             dns: if sandbox.dns.is_empty() { servers() } else { sandbox.dns.clone() },
             dns_search: dns.search.clone(),
             dns_options: dns.options.clone(),
@@ -117,6 +120,15 @@ impl Sandboxes<'_> {
             ports: sandbox.publications.iter().map(|p| self.published(p)).collect(),
             exposed: sandbox.expose.iter().copied().map(exposed).collect(),
         }
+    }
+
+    fn resolver(&self, sandbox: &Sandbox) -> String {
+        let model = &self.view.model;
+        let endpoints = model.endpoints_of_sandbox(sandbox.id);
+        let networks = endpoints.filter_map(|end| model.networks.get(&end.network));
+        let asks_netd =
+            self.defaults.name_service && sandbox.asks_netd(networks.map(AsRef::as_ref));
+        text(asks_netd.then(|| std::net::Ipv4Addr::from(RESOLVER_ADDR)))
     }
 
     fn networks(&self, sandbox: &Sandbox) -> BTreeMap<String, EndpointInspect> {

@@ -139,6 +139,11 @@ impl Network {
         self.keeper.refuse_unless_ours("network", &self.name)
     }
 
+    /// Whether containers find each other by name here: as with Docker, not on the predefined ones.
+    pub fn has_names(&self) -> bool {
+        !self.predefined
+    }
+
     /// How a family leaves the network.
     pub fn gateway_mode(&self, v6: bool) -> GatewayMode {
         if v6 { self.bridge.gateway_mode_v6 } else { self.bridge.gateway_mode_v4 }

@@ -9,6 +9,7 @@ use super::endpoint::EndpointSpec;
 use super::id::SandboxId;
 use super::keeper::Keeper;
 use super::netns::NetnsPath;
+use super::network::Network;
 use super::port::{PortSpec, Proto, Publication};
 use super::refusal::Refusal;
 
@@ -76,6 +77,14 @@ impl Sandbox {
     /// Refuses what only the keeper of the sandbox may do.
     pub(super) fn refuse_unless_ours(&self) -> Result<(), Refusal> {
         self.keeper.refuse_unless_ours("sandbox", &self.name)
+    }
+
+    /// Whether it asks netd for names, given its networks. On the predefined bridge alone it uses the
+    /// host's name servers, as with Docker; an engine's containers have the engine's own resolver.
+    pub fn asks_netd<'a>(&self, networks: impl Iterator<Item = &'a Network>) -> bool {
+        let mut networks = networks.peekable();
+        let ours = self.mode == SandboxMode::Bridged && self.keeper == Keeper::Netd;
+        ours && (networks.peek().is_none() || networks.any(Network::has_names))
     }
 }
 

@@ -7,6 +7,7 @@
 mod dataplane;
 mod family;
 mod inventory;
+mod names;
 mod odometer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ pub use crate::dataplane::stats::{FlowCounts, MapFill};
 use crate::model::{Model, SandboxId};
 use dataplane::DataplaneCollector;
 use inventory::InventoryCollector;
+pub use names::NameMetrics;
 
 /// Content type of `Metrics::text`.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -98,6 +100,7 @@ pub struct Metrics {
     reconcile_duration: Histogram,
     api_requests: IntCounterVec,
     api_duration: HistogramVec,
+    names: NameMetrics,
 }
 
 impl Metrics {
@@ -134,6 +137,7 @@ impl Metrics {
             )?,
             api_requests: api_requests(&registry)?,
             api_duration: api_duration(&registry)?,
+            names: NameMetrics::register(&registry)?,
             registry,
         })
     }
@@ -157,6 +161,11 @@ impl Metrics {
     pub fn answered(&self, handler: &str, status: u16, took: Duration) {
         self.api_requests.with_label_values(&[handler, &status.to_string()]).inc();
         self.api_duration.with_label_values(&[handler]).observe(took.as_secs_f64());
+    }
+
+    /// The name service's.
+    pub fn names(&self) -> &NameMetrics {
+        &self.names
     }
 
     /// Everything, for a scrape. It reads maps: call it where blocking is allowed.

@@ -15,7 +15,7 @@ use netd_common::map::MapSpec;
 use super::ReconcileError;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::HostFacts;
-use crate::model::NetnsPath;
+use crate::model::{NetnsPath, SandboxId};
 
 /// What is in the kernel of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Observed {
     pub up: BTreeSet<String>,
     /// Namespaces of ours that exist.
     pub namespaces: BTreeSet<NetnsPath>,
+    /// Sandboxes in which name queries are answered.
+    pub resolvers: BTreeSet<SandboxId>,
     /// Attached programs.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries; unused slots of arrays left out.
@@ -65,6 +67,14 @@ pub trait Effects: Send {
     fn create_namespace(&mut self, path: &Path) -> impl Future<Output = Outcome<()>> + Send;
     /// Removes it; what still runs in it keeps it alive, without a name.
     fn delete_namespace(&mut self, path: &Path) -> impl Future<Output = Outcome<()>> + Send;
+    /// Opens the sockets that answer name queries in a sandbox's namespace, and leads queries there.
+    fn open_resolver(
+        &mut self,
+        sandbox: SandboxId,
+        netns: &Path,
+    ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Closes them.
+    fn close_resolver(&mut self, sandbox: SandboxId) -> impl Future<Output = Outcome<()>> + Send;
     /// Creates a link with everything in it; the host's end stays down.
     fn create_link(&mut self, name: &str, link: &Link) -> impl Future<Output = Outcome<()>> + Send;
     /// Changes MTU, addresses, routes and families in place.

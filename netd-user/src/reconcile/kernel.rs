@@ -7,18 +7,21 @@ use std::sync::Arc;
 
 use netd_common::Hook;
 use netd_common::map::MapSpec;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::effects::{Effects, Entries, Observed, Outcome};
 use super::faults::Faults;
 use super::held_ports::HeldPorts;
 use super::ledger::Ledger;
+use super::resolvers::Resolvers;
 use super::{ReconcileError, ReconcilerOptions};
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::host::{HostLinks, owner_tag};
+use crate::link::resolver::ResolverNews;
 use crate::link::{LinkError, facts, netns, sockets};
-use crate::model::NetnsPath;
+use crate::model::{NetnsPath, SandboxId};
 
 /// This host.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct KernelEffects {
     dataplane: Dataplane,
     ports: HeldPorts,
     ledger: Ledger,
+    resolvers: Resolvers,
     faults: Faults,
     state_dir: PathBuf,
     cgroup: Option<PathBuf>,
@@ -44,9 +48,11 @@ impl KernelEffects {
         if !dataplane.has_heritage() {
             dataplane.attach_sockets(options.cgroup.as_deref())?;
         }
+        let resolvers = Resolvers::start(&dataplane)?;
         let mut effects = Self {
             links,
             dataplane,
+            resolvers,
             ports: HeldPorts::default(),
             ledger: Ledger::open(&options.state_dir)?,
             faults: Faults::from_environment(),
@@ -62,6 +68,11 @@ impl KernelEffects {
     /// Maps and programs.
     pub fn dataplane(&self) -> &Dataplane {
         &self.dataplane
+    }
+
+    /// From now on tells which sandboxes' name queries are to be answered.
+    pub fn resolver_news(&mut self) -> UnboundedReceiver<ResolverNews> {
+        self.resolvers.listen()
     }
 
     /// The group of the links that this daemon makes.
@@ -143,6 +154,7 @@ impl Effects for KernelEffects {
             up,
             links: found.into_iter().map(|(name, found)| (name, found.link)).collect(),
             namespaces: self.namespaces()?,
+            resolvers: self.resolvers.observe(&self.dataplane)?,
             programs: self.attached()?,
             tables: self.dataplane.tables()?,
             held_ports: self.ports.held(),
@@ -163,6 +175,16 @@ impl Effects for KernelEffects {
         self.step()?;
         netns::delete(path)?;
         Ok(self.ledger.remove(path)?)
+    }
+
+    async fn open_resolver(&mut self, sandbox: SandboxId, netns: &Path) -> Outcome<()> {
+        self.step()?;
+        self.resolvers.open(&self.dataplane, sandbox, netns).await
+    }
+
+    async fn close_resolver(&mut self, sandbox: SandboxId) -> Outcome<()> {
+        self.step()?;
+        self.resolvers.close(&self.dataplane, sandbox)
     }
 
     async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {

@@ -17,6 +17,7 @@ use super::effects::{Effects, Entries, Observed, Outcome};
 use crate::dataplane::delta::{Table, Visit, in_put_order};
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::{HostFacts, LinkFact};
+use crate::model::SandboxId;
 
 /// The kernel.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +127,18 @@ impl Effects for MemoryEffects {
     async fn delete_namespace(&mut self, path: &Path) -> Outcome<()> {
         self.step(format!("delete namespace {}", path.display()))?;
         assert!(self.state.namespaces.remove(&path.into()), "namespace was there");
+        Ok(())
+    }
+
+    async fn open_resolver(&mut self, sandbox: SandboxId, netns: &Path) -> Outcome<()> {
+        self.step(format!("open resolver {}", netns.display()))?;
+        assert!(self.state.resolvers.insert(sandbox), "resolver opened twice");
+        Ok(())
+    }
+
+    async fn close_resolver(&mut self, sandbox: SandboxId) -> Outcome<()> {
+        self.step(format!("close resolver {}", sandbox.short()))?;
+        assert!(self.state.resolvers.remove(&sandbox), "resolver closed twice");
         Ok(())
     }
 

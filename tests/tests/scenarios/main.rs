@@ -20,6 +20,7 @@ mod hostile;
 mod isolation;
 mod life;
 mod limits;
+mod names;
 mod publish;
 mod recreated;
 mod restart;

@@ -1,0 +1,18 @@
+//! Names: what containers ask netd, and what they are told.
+//!
+//! Laws: names come from the model as it is at the moment of the query, and from nowhere else; local
+//! names are answered before anything waits; no query leaves a task or a socket behind.
+
+mod cache;
+pub mod host;
+pub mod names;
+pub mod policy;
+pub mod reply;
+mod seat;
+pub mod service;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+pub use service::{NameService, Settings};
