@@ -68,7 +68,7 @@ macro_rules! maps {
 use crate::addr::{Ipv4, Ipv6};
 use crate::id::IfIndex;
 use config::Config;
-use counter::{DropKey, EndpointCounters, EventBudget, TrafficCounter, VerdictTrace};
+use counter::{DropKey, EndpointCounters, EventBudget, IcmpBudget, TrafficCounter, VerdictTrace};
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
 use fragment::{FragmentKey, FragmentValue};
@@ -147,8 +147,8 @@ maps! {
     SNAT_PROBES = "snat_probes", PerCpuArray, u32, u64, 32;
     /// Slot 0: what each CPU may still send to `events`, and what it lost.
     EVENT_BUDGET = "event_budget", PerCpuArray, u32, EventBudget, 1;
-    /// Slot 0: what each CPU may still send of ICMP errors, and what it kept back.
-    ICMP_BUDGET = "icmp_budget", PerCpuArray, u32, EventBudget, 1;
+    /// Slot 0: what each CPU may still send of ICMP errors.
+    ICMP_BUDGET = "icmp_budget", PerCpuArray, u32, IcmpBudget, 1;
     /// Slot 0: the last verdict of each CPU, written under `config::TRACE_VERDICTS` only.
     SCRATCH = "scratch", PerCpuArray, u32, VerdictTrace, 1;
 }

@@ -8,6 +8,7 @@
 use core::ops::ControlFlow;
 
 use bytemuck::Pod;
+use netd_common::map::counter::FlowStat;
 use netd_common::map::network::NetworkValue;
 use netd_common::wire::{
     AddressPair, ETHERNET_LEN, Ethernet, Icmp, Ipv4Header, Ipv6Header, MacPair, Part,
@@ -16,7 +17,7 @@ use netd_common::{Address, Be16, DropReason, Family, Ipv4, Ipv6, NetworkIndex, V
 
 use crate::packet::{Io, PacketBuf, Refused};
 use crate::parse::{Packet, Role};
-use crate::tables::{FamilyTables, Stack};
+use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Step, Verdict, refuse};
 use crate::work::{Work, forget_ways};
 
@@ -172,7 +173,18 @@ pub fn complain<F: Complaint, B: PacketBuf, T: FamilyTables<F>>(
         work.error.sequence = Be16::new(uplink.mtu.min(0xffff) as u16);
     }
     forget_ways();
-    deserves_one(&work.packet) && !work.rewrite.addresses.src.is_any() && io.tables.may_complain()
+    deserves_one(&work.packet)
+        && !work.rewrite.addresses.src.is_any()
+        && within_budget(&mut io.tables)
+}
+
+#[inline(always)]
+fn within_budget<T: Tables>(tables: &mut T) -> bool {
+    let may = tables.may_complain();
+    if !may {
+        tables.count_flow(FlowStat::ErrorsWithheld);
+    }
+    may
 }
 
 #[inline(always)]

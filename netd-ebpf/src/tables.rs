@@ -108,7 +108,7 @@ pub trait Tables {
     /// Counts a masquerade port found at this probe.
     fn count_probe(&mut self, probe: u32);
 
-    /// Takes one ICMP error from this second's allowance.
+    /// Takes one ICMP error from the allowance.
     fn may_complain(&mut self) -> bool;
 
     /// Calls `body` with 0, 1, ... until it says true or `rounds` are over: a loop that the

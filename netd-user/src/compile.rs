@@ -28,6 +28,8 @@ pub struct CompileSettings {
     pub event_rate: u32,
     /// Most members that one broadcast is replicated to.
     pub replication_limit: u32,
+    /// ICMP errors of our own: per second and CPU, and at once.
+    pub icmp_errors: (u32, u32),
     /// MTU of networks that name none; none follows the preferred uplink.
     pub mtu: Option<u32>,
     /// Whether sandboxes reach netd's name service: through the socket hooks alone.
@@ -45,6 +47,7 @@ impl Default for CompileSettings {
             hairpin_v6: Ipv6Addr::new(0xfd6e, 0x6574, 0x6400, 0, 0, 0, 0, 1),
             event_rate: 1_000,
             replication_limit: 1_024,
+            icmp_errors: (1_000, 50),
             mtu: None,
             name_service: true,
             trace_verdicts: false,

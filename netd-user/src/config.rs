@@ -48,6 +48,8 @@ pub struct Config {
     pub request_deadline: Duration,
     /// Masquerade ports, first and last.
     pub snat_ports: (u16, u16),
+    /// ICMP errors of our own: per second and CPU, and at once.
+    pub icmp_errors: (u32, u32),
     /// Flow table.
     pub flow_table: FlowTable,
     /// What sandboxes resolve names with unless they say otherwise.
@@ -147,6 +149,7 @@ impl Config {
         CompileSettings {
             timeouts: self.flow_table.timeouts,
             snat_ports: self.snat_ports,
+            icmp_errors: self.icmp_errors,
             mtu: self.settings.mtu,
             name_service: self.cgroup.is_some(),
             ..CompileSettings::default()

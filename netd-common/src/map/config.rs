@@ -42,6 +42,10 @@ pub struct Config {
     pub event_rate: u32,
     /// Most members one broadcast is replicated to.
     pub replication_limit: u32,
+    /// ICMP errors of our own per second and CPU.
+    pub icmp_error_rate: u32,
+    /// As many of them at once.
+    pub icmp_error_burst: u32,
 }
 
 impl Config {
@@ -64,10 +68,12 @@ impl Config {
         other_s: 0,
         event_rate: 0,
         replication_limit: 0,
+        icmp_error_rate: 0,
+        icmp_error_burst: 0,
     };
 }
 
 /// `Config::flags`: write every verdict to the scratch map, for tests.
 pub const TRACE_VERDICTS: u32 = 1;
 
-layout!(Config, 80);
+layout!(Config, 88);

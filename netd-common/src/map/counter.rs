@@ -55,6 +55,8 @@ pub enum FlowStat {
     EmbryonicTaken = 5,
     /// Single entries that garbage collection took out of them; the controller counts it.
     EmbryonicSwept = 6,
+    /// ICMP errors of our own that `IcmpBudget` kept back.
+    ErrorsWithheld = 7,
 }
 
 impl FlowStat {
@@ -66,6 +68,7 @@ impl FlowStat {
         (Self::Pressure, "pressure"),
         (Self::SnatExhausted, "snat_exhausted"),
         (Self::Refreshed, "refreshed"),
+        (Self::ErrorsWithheld, "icmp_errors_withheld"),
     ];
 }
 
@@ -79,6 +82,31 @@ pub struct EventBudget {
     pub sent: u32,
     /// Events that were not sent, ever.
     pub lost: u64,
+}
+
+/// One CPU's token bucket of ICMP errors, told as the time at which it is full again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct IcmpBudget {
+    /// Nanoseconds of `CLOCK_MONOTONIC` (coarse).
+    pub full_at_ns: u64,
+}
+
+impl IcmpBudget {
+    /// Takes a token from a bucket of `burst` that `rate` of them fill in a second.
+    #[inline(always)]
+    pub const fn take(&mut self, now_ns: u64, rate: u32, burst: u32) -> bool {
+        if rate == 0 {
+            return false;
+        }
+        let token_ns = 1_000_000_000 / rate as u64;
+        let full_at_ns = if self.full_at_ns > now_ns { self.full_at_ns } else { now_ns };
+        if full_at_ns + token_ns > now_ns + token_ns * burst as u64 {
+            return false;
+        }
+        self.full_at_ns = full_at_ns + token_ns;
+        true
+    }
 }
 
 /// What a program decided, for tests that run it without a wire.
@@ -126,5 +154,33 @@ layout!(
     EndpointCounters, 32;
     DropKey, 12;
     EventBudget, 16;
+    IcmpBudget, 8;
     VerdictTrace, 16;
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// How many of a hundred tokens asked for at once are given.
+    fn given(budget: &mut IcmpBudget, now_ns: u64, rate: u32, burst: u32) -> usize {
+        (0..100).filter(|_| budget.take(now_ns, rate, burst)).count()
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_at_once_and_then_as_it_fills() {
+        let mut budget = IcmpBudget::default();
+        assert_eq!(given(&mut budget, 5_000 * MS, 1_000, 50), 50);
+        assert_eq!(given(&mut budget, 5_000 * MS, 1_000, 50), 0);
+        assert_eq!(given(&mut budget, 5_007 * MS, 1_000, 50), 7);
+        assert_eq!(given(&mut budget, 9_000 * MS, 1_000, 50), 50, "it never holds more");
+    }
+
+    #[test]
+    fn a_rate_or_a_burst_of_nothing_gives_nothing() {
+        assert_eq!(given(&mut IcmpBudget::default(), MS, 0, 50), 0);
+        assert_eq!(given(&mut IcmpBudget::default(), MS, 1_000, 0), 0);
+    }
+}

@@ -91,7 +91,7 @@ fn may_report(ctx: *mut __sk_buff) -> bool {
 
 /// Takes one from a second's allowance.
 #[inline(always)]
-pub(super) fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
+fn take(budget: &mut EventBudget, now_s: u32, rate: u32) -> bool {
     if budget.second_s != now_s {
         budget.second_s = now_s;
         budget.sent = 0;

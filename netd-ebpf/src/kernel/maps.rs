@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::btf_map;
 use netd_common::map::config::Config;
 use netd_common::map::counter::{
-    DropKey, EndpointCounters, EventBudget, FlowStat, TrafficCounter, VerdictTrace,
+    DropKey, EndpointCounters, EventBudget, FlowStat, IcmpBudget, TrafficCounter, VerdictTrace,
 };
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
@@ -26,7 +26,6 @@ use netd_common::map::{self, MapSpec};
 use netd_common::verdict::Event;
 use netd_common::{IfIndex, Ipv4, Ipv6, NetworkIndex};
 
-use super::count::take;
 use super::host::FibQuery;
 use super::repeat::repeat;
 use crate::pipeline::Works;
@@ -76,7 +75,7 @@ maps! {
     pub(super) EVENTS = "events", RingBuf<Event>;
     SNAT_PROBES = "snat_probes", PerCpuArray<u64>;
     pub(super) EVENT_BUDGET = "event_budget", PerCpuArray<EventBudget>;
-    ICMP_BUDGET = "icmp_budget", PerCpuArray<EventBudget>;
+    ICMP_BUDGET = "icmp_budget", PerCpuArray<IcmpBudget>;
     pub(super) SCRATCH = "scratch", PerCpuArray<VerdictTrace>;
 }
 
@@ -152,8 +151,13 @@ extern "C" fn embryonic_taken() -> u32 {
 
 #[inline(always)]
 fn now_s() -> u32 {
+    (now_ns() / 1_000_000_000) as u32
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
     // SAFETY: takes nothing.
-    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// Copies word by word. Left to itself LLVM reads all words before it writes the first, and keeps
@@ -241,9 +245,11 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn may_complain(&mut self) -> bool {
+        let Config { icmp_error_rate, icmp_error_burst, .. } = self.config();
         ICMP_BUDGET.get_ptr_mut(0).is_some_and(|budget| {
             // SAFETY: the slot is this CPU's own, and a program is not interrupted by another here.
-            take(unsafe { &mut *budget }, self.now_s(), ICMP_ERRORS_PER_SECOND)
+            let budget = unsafe { &mut *budget };
+            budget.take(now_ns(), icmp_error_rate, icmp_error_burst)
         })
     }
 
@@ -252,7 +258,3 @@ impl Tables for Maps {
         repeat(self, rounds, body);
     }
 }
-
-/// As many ICMP errors as the kernel's own default for the whole host (`icmp_msgs_per_sec`), on
-/// each CPU.
-const ICMP_ERRORS_PER_SECOND: u32 = 1_000;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use netd_common::map::config::Config;
-use netd_common::map::counter::FlowStat;
+use netd_common::map::counter::{FlowStat, IcmpBudget};
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
@@ -95,8 +95,8 @@ pub struct FakeTables {
     pub hits: BTreeMap<u32, u64>,
     /// `snat_probes`.
     pub probes: BTreeMap<u32, u64>,
-    /// ICMP errors that may still be sent, and one.
-    pub complaints_left: u32,
+    /// The bucket of ICMP errors.
+    pub icmp_budget: IcmpBudget,
     /// Map operations so far.
     pub operations: Cell<u32>,
     /// Insertions and removals among them: those that take a lock.
@@ -160,8 +160,9 @@ impl Tables for FakeTables {
     }
 
     fn may_complain(&mut self) -> bool {
-        self.complaints_left = self.complaints_left.saturating_sub(1);
-        self.complaints_left > 0
+        let Config { icmp_error_rate, icmp_error_burst, .. } = self.config;
+        let now_ns = u64::from(self.now_s) * 1_000_000_000;
+        self.icmp_budget.take(now_ns, icmp_error_rate, icmp_error_burst)
     }
 
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, mut body: G) {

@@ -1,12 +1,13 @@
 //! ICMP errors of our own.
 
+use netd_common::map::counter::FlowStat;
 use netd_common::wire::TCP_SYN;
 use netd_common::{DropReason, Hook};
 
 use super::scene::*;
 use crate::tables::Route;
 use crate::testing::build::{Ends, see};
-use crate::testing::{Frame, pass};
+use crate::testing::{FakeTables, Frame, pass};
 use crate::verdict::Decision;
 
 /// Cuts a packet's time to live to one hop.
@@ -83,14 +84,17 @@ on_both_families! {
         assert_eq!(kind, if F::VERSION == 4 { (3, 0) } else { (1, 0) });
     }
 
-    fn errors_are_rationed<F>() {
+    fn errors_come_from_a_bucket_that_fills_again_and_what_is_withheld_is_counted<F>() {
         let mut tables = host_tables::<F>();
         F::tables(&mut tables).default_route = Route::Missing;
-        let told = |_| {
+        let told = |tables: &mut FakeTables| {
             let sent = via_gateway::<F>(BRIDGE, 2, F::outside(9)).udp(1, 2);
-            from_container(&mut tables, sent).complaint.is_some()
+            from_container(tables, sent).complaint.is_some()
         };
-        assert_eq!([0, 1, 2].map(told), [true, true, false]);
+        assert_eq!([0, 1, 2, 3].map(|_| told(&mut tables)), [true, true, false, false]);
+        assert_eq!(tables.stat(FlowStat::ErrorsWithheld), 2);
+        tables.now_s += 1;
+        assert_eq!([0, 1].map(|_| told(&mut tables)), [true, false]);
     }
 
     fn drops_of_policy_stay_silent<F>() {

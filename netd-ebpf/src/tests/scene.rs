@@ -140,10 +140,11 @@ pub(super) fn host_tables<F: Lab>() -> FakeTables {
             udp_assured_s: 180,
             icmp_s: 10,
             other_s: 600,
+            icmp_error_rate: 1,
+            icmp_error_burst: 2,
             ..Config::ZERO
         },
         now_s: 1_000,
-        complaints_left: 3,
         ..FakeTables::default()
     };
     let masquerade = MASQUERADE_V4 | MASQUERADE_V6;

@@ -73,5 +73,7 @@ fn config(facts: &HostFacts, settings: &CompileSettings) -> Config {
         other_s: timeouts.other_s,
         event_rate: settings.event_rate,
         replication_limit: settings.replication_limit,
+        icmp_error_rate: settings.icmp_errors.0,
+        icmp_error_burst: settings.icmp_errors.1,
     }
 }

@@ -11,6 +11,8 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use super::raw::{OneOrMany, RawConfig, RawFlowTable};
 use super::{Config, Fault, FlowTable, line_at};
 use crate::compile::FlowTimeouts;
+use super::{Config, DnsDefaults, Fault, FlowTable, line_at};
+use crate::compile::{CompileSettings, FlowTimeouts};
 use crate::model::{AddressPool, Settings};
 
 /// The kernel's bound on interface names (`IFNAMSIZ` without the NUL).
@@ -21,6 +23,8 @@ const VETH_SUFFIX: usize = 7;
 /// A smaller masquerade pool would exhaust on one busy remote.
 const SNAT_PORTS_MIN: u16 = 256;
 const DOCKER_SOCKET: &str = "/run/docker/plugins/netd.sock";
+/// More than a CPU could send.
+const ICMP_ERRORS_MAX: u32 = 1_000_000;
 const DEFAULT_METRICS_ADDR: &str = "127.0.0.1:9959";
 const DEFAULT_VERIFY_S: u32 = 180;
 const DEFAULT_DEADLINE_S: u32 = 30;
@@ -60,6 +64,7 @@ fn build(raw: RawConfig) -> Checked<Config> {
         verify_interval: seconds("verify-interval", raw.verify_interval, DEFAULT_VERIFY_S)?,
         request_deadline: seconds("request-deadline", raw.request_deadline, DEFAULT_DEADLINE_S)?,
         snat_ports: snat_ports(raw.snat_ports.as_deref())?,
+        icmp_errors: icmp_errors(raw.icmp_error_rate, raw.icmp_error_burst)?,
         flow_table: flow_table(&raw.flow_table)?,
         dns: names::dns(raw.dns, raw.dns_opts, raw.dns_search)?,
         dns_ttl_s: names::ttl(raw.dns_ttl)?,
@@ -183,6 +188,21 @@ fn snat_ports(given: Option<&str>) -> Checked<(u16, u16)> {
             wrong("is too small: at least 256 ports are needed")
         }
         Some(range) => Ok(range),
+    }
+}
+
+fn icmp_errors(rate: Option<u32>, burst: Option<u32>) -> Checked<(u32, u32)> {
+    let default = CompileSettings::default().icmp_errors;
+    match (rate.unwrap_or(default.0), burst.unwrap_or(default.1)) {
+        (rate, _) if rate > ICMP_ERRORS_MAX => Err(Wrong(
+            "icmp-error-rate",
+            format!("{rate} is out of range: 0 (none) to {ICMP_ERRORS_MAX} in a second"),
+        )),
+        (_, burst) if !(1..=ICMP_ERRORS_MAX).contains(&burst) => Err(Wrong(
+            "icmp-error-burst",
+            format!("{burst} is out of range: 1 to {ICMP_ERRORS_MAX}; a rate of 0 sends none"),
+        )),
+        errors => Ok(errors),
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) veth_prefix: Option<String>,
     pub(super) default_bridge_name: Option<String>,
     pub(super) snat_ports: Option<String>,
+    pub(super) icmp_error_rate: Option<u32>,
+    pub(super) icmp_error_burst: Option<u32>,
     pub(super) flow_table: RawFlowTable,
     pub(super) bip: Option<IpNetwork>,
     pub(super) bip6: Option<IpNetwork>,

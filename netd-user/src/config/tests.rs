@@ -31,6 +31,7 @@ fn every_key_reaches_its_place() {
          dns = ['9.9.9.9']\ndns-search = ['a.example']\ndns-opts = ['ndots:2']\n\
          host-gateway-ip = '10.0.0.1'\nbip = '10.1.0.1/16'\nfixed-cidr = '10.1.4.0/24'\n\
          icc = false\nmtu = 1400\nbridge = 'none'\nsnat-ports = '20000-30000'\n\
+         icmp-error-rate = 20\n\
          default-network-opts.bridge.'com.docker.network.driver.mtu' = '1300'\n\
          default-address-pools = [{ base = '10.2.0.0/16', size = 24 }]\n\
          [flow-table]\ntcp-syn = 5\n",
@@ -44,6 +45,7 @@ fn every_key_reaches_its_place() {
     assert_eq!(settings.bridge.as_deref(), Some("none"));
     let compile = config.compile_settings();
     assert_eq!((compile.snat_ports, compile.mtu), ((20_000, 30_000), Some(1400)));
+    assert_eq!(compile.icmp_errors, (20, 50));
     assert_eq!(compile.timeouts.tcp_syn_s, 5);
     assert_eq!(compile.timeouts.tcp_fin_s, FlowTimeouts::default().tcp_fin_s);
 }
@@ -112,6 +114,8 @@ fn each_wrong_value_is_refused_with_line_key_and_remedy() {
         ("snat-ports = '80-9000'", "begin at 1024"),
         ("snat-ports = '2000-2010'", "at least 256"),
         ("snat-ports = 'many'", "FIRST-LAST"),
+        ("icmp-error-rate = 1000001", "0 (none) to 1000000"),
+        ("icmp-error-burst = 0", "a rate of 0 sends none"),
         ("veth-prefix = 'verylongprefix'", "at most 8 bytes"),
         ("default-bridge-name = 'a/b'", "can't name an interface"),
         ("bridge = 'br0'", "default-bridge-name"),

@@ -46,6 +46,8 @@ definitions! {
         "Inner workings of the flow table.";
     NAT_EXHAUSTION = Counter "netd_nat_port_exhaustion_total" []
         "Flows dropped because all masquerade ports toward their remote were in use.";
+    ICMP_WITHHELD = Counter "netd_icmp_errors_withheld_total" []
+        "ICMP errors of netd's own that their budget kept back.";
     NAT_PROBES = Histogram "netd_nat_port_probes" []
         "Ports tried until one was free for a masqueraded flow.";
     MAP_ENTRIES = Gauge "netd_bpf_map_entries" ["map"]
@@ -187,15 +189,17 @@ impl DataplaneCollector {
         entries.sample(&["ipv6", "confirmed"], float(counts.v6));
         let mut events = Family::new(&CONNTRACK_EVENTS);
         let mut exhaustion = Family::new(&NAT_EXHAUSTION);
+        let mut withheld = Family::new(&ICMP_WITHHELD);
         for (event, count) in self.stats.flow_stats()? {
             match event {
                 "snat_exhausted" => exhaustion.sample(&[], float(count)),
+                "icmp_errors_withheld" => withheld.sample(&[], float(count)),
                 _ => events.sample(&[event], float(count)),
             }
         }
         let mut probes = Family::new(&NAT_PROBES);
         probes.distribution(&self.stats.snat_probes()?);
-        Ok(vec![entries, events, exhaustion, probes])
+        Ok(vec![entries, events, exhaustion, withheld, probes])
     }
 
     fn maps(&self) -> Result<Vec<Family>, StatsError> {

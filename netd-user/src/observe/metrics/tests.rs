@@ -34,7 +34,8 @@ impl DataplaneStats for Bench {
     }
 
     fn flow_stats(&self) -> Result<BTreeMap<&'static str, u64>, StatsError> {
-        Ok([("created", 9), ("pressure", 1), ("snat_exhausted", 2)].into())
+        Ok([("created", 9), ("pressure", 1), ("snat_exhausted", 2), ("icmp_errors_withheld", 4)]
+            .into())
     }
 
     fn snat_probes(&self) -> Result<Vec<u64>, StatsError> {
