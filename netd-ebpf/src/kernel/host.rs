@@ -48,6 +48,9 @@ impl FibQuery {
 const FIB_SKIP_NEIGH: u32 = 4;
 const FIB_SUCCESS: i64 = 0;
 const FIB_NOT_FORWARDED: i64 = 4;
+/// The route is found, but its device does not take the packet whole: `complain::check_fit` says
+/// so to the sender.
+const FIB_FRAG_NEEDED: i64 = 8;
 
 /// Asks the host's routes; 0 and the query's answer on success.
 #[inline(always)]
@@ -66,7 +69,7 @@ fn ask_routes(ctx: *mut c_void, query: &mut FibQuery) -> i64 {
 #[inline(always)]
 fn route_of<A>(code: i64, ifindex: u32, next_hop: A) -> Route<A> {
     match code {
-        FIB_SUCCESS => Route::Via(IfIndex(ifindex), next_hop),
+        FIB_SUCCESS | FIB_FRAG_NEEDED => Route::Via(IfIndex(ifindex), next_hop),
         FIB_NOT_FORWARDED => Route::Local,
         _ => Route::Missing,
     }

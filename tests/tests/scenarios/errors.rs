@@ -39,10 +39,11 @@ fn unreachable_port_is_told_through_masquerade_and_through_a_published_port() {
     }
 }
 
-const FAR: [&str; 2] = ["192.0.2.2", "2001:db8:3::2"];
+/// Its addresses.
+pub(super) const FAR: [&str; 2] = ["192.0.2.2", "2001:db8:3::2"];
 
 /// A namespace behind a link of the router that takes only short packets, and does not say so.
-fn far(world: &World) -> Netns {
+pub(super) fn far(world: &World) -> Netns {
     let name = format!("{}-far", world.host.name());
     let far = Netns::create(&name).unwrap();
     let link = ["link", "add", "far", "mtu", "1300", "type", "veth", "peer", "name", "eth0"];
@@ -82,8 +83,10 @@ fn path_mtu_is_discovered_through_masquerade_and_through_a_published_port() {
         let answer = tcp_request(&far, published, &payload).unwrap();
         assert!(answer.echo == payload, "{published}: the echo differs");
     }
-    let known = a.netns.run(|| run("ip", &["route", "get", FAR[0]])).unwrap();
-    assert!(known.contains("mtu 1300"), "{known}");
+    for target in FAR {
+        let known = a.netns.run(|| run("ip", &["route", "get", target])).unwrap();
+        assert!(known.contains("mtu 1300"), "{known}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod isolation;
 mod life;
 mod limits;
 mod names;
+mod paths;
 mod publish;
 mod recreated;
 mod restart;
