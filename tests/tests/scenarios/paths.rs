@@ -42,6 +42,7 @@ fn complainer(netns: &Netns, target: IpAddr, hops: i32) -> (IpAddr, u8) {
     eventually("an ICMP error", DEADLINE, || Ok(read_error(&socket))).unwrap()
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum, of which two variants matter")]
 fn read_error(socket: &UdpSocket) -> Option<(IpAddr, u8)> {
     let mut control = nix::cmsg_space!([u8; 128]);
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
@@ -137,7 +138,7 @@ fn revoked_port_resets_its_connections_and_refuses_new_ones_and_datagrams() {
         drop(servers);
         daemon.ok(&["sandbox", "rm", "web"]).unwrap();
         for (client, connected) in clients.into_iter().zip(connected) {
-            connected.is_told();
+            connected.expect_refusal();
             let error = client
                 .run(|| Ok(TcpStream::connect_timeout(&target, Duration::from_secs(5)).err()))
                 .unwrap();
@@ -172,7 +173,7 @@ impl Connected {
     }
 
     /// By the first packet, or by the end of the server a moment before.
-    fn is_told(mut self) {
+    fn expect_refusal(mut self) {
         let (target, told) = (self.target, "what is sent next is refused");
         eventually(told, DEADLINE, || {
             let written = self.tcp.write_all(b"still there?");
