@@ -13,18 +13,18 @@ use super::{Config, Fault, FlowTable, line_at};
 use crate::compile::FlowTimeouts;
 use super::{Config, DnsDefaults, Fault, FlowTable, line_at};
 use crate::compile::{CompileSettings, FlowTimeouts};
+use super::raw::{OneOrMany, RawConfig};
+use super::{Config, DnsDefaults, Fault, line_at};
 use crate::model::{AddressPool, Settings};
+
+mod dataplane;
 
 /// The kernel's bound on interface names (`IFNAMSIZ` without the NUL).
 const INTERFACE_NAME_MAX: usize = 15;
 /// What follows `bridge-prefix` and `veth-prefix`.
 const BRIDGE_SUFFIX: usize = 12;
 const VETH_SUFFIX: usize = 7;
-/// A smaller masquerade pool would exhaust on one busy remote.
-const SNAT_PORTS_MIN: u16 = 256;
 const DOCKER_SOCKET: &str = "/run/docker/plugins/netd.sock";
-/// More than a CPU could send.
-const ICMP_ERRORS_MAX: u32 = 1_000_000;
 const DEFAULT_METRICS_ADDR: &str = "127.0.0.1:9959";
 const DEFAULT_VERIFY_S: u32 = 180;
 const DEFAULT_DEADLINE_S: u32 = 30;
@@ -68,6 +68,10 @@ fn build(raw: RawConfig) -> Checked<Config> {
         flow_table: flow_table(&raw.flow_table)?,
         dns: names::dns(raw.dns, raw.dns_opts, raw.dns_search)?,
         dns_ttl_s: names::ttl(raw.dns_ttl)?,
+        snat_ports: dataplane::snat_ports(raw.snat_ports.as_deref())?,
+        icmp_errors: dataplane::icmp_errors(raw.icmp_error_rate, raw.icmp_error_burst)?,
+        flow_table: dataplane::flow_table(&raw.flow_table)?,
+        dns: dns(raw.dns, raw.dns_opts, raw.dns_search)?,
         host_gateway: match raw.host_gateway_ip {
             Some(OneOrMany::One(one)) => vec![one],
             Some(OneOrMany::Many(many)) => many,
@@ -236,6 +240,15 @@ fn table_size(given: Option<u32>) -> Checked<Option<u32>> {
         )),
         size => Ok(size),
     }
+fn dns(servers: Vec<IpAddr>, options: Vec<String>, search: Vec<String>) -> Checked<DnsDefaults> {
+    let word = |text: &String| !text.is_empty() && !text.contains(char::is_whitespace);
+    if let Some(option) = options.iter().find(|option| !word(option)) {
+        return Err(Wrong("dns-opts", format!("'{option}' must be one word")));
+    }
+    if let Some(domain) = search.iter().find(|domain| !word(domain)) {
+        return Err(Wrong("dns-search", format!("'{domain}' must be one word")));
+    }
+    Ok(DnsDefaults { servers, options, search })
 }
 
 fn bridge_address(
