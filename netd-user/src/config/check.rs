@@ -1,5 +1,6 @@
 //! Written values to checked ones: defaults, ranges, what must fit together.
 
+mod dataplane;
 mod names;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,16 +9,9 @@ use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use super::raw::{OneOrMany, RawConfig, RawFlowTable};
-use super::{Config, Fault, FlowTable, line_at};
-use crate::compile::FlowTimeouts;
-use super::{Config, DnsDefaults, Fault, FlowTable, line_at};
-use crate::compile::{CompileSettings, FlowTimeouts};
 use super::raw::{OneOrMany, RawConfig};
-use super::{Config, DnsDefaults, Fault, line_at};
+use super::{Config, Fault, line_at};
 use crate::model::{AddressPool, Settings};
-
-mod dataplane;
 
 /// The kernel's bound on interface names (`IFNAMSIZ` without the NUL).
 const INTERFACE_NAME_MAX: usize = 15;
@@ -63,15 +57,11 @@ fn build(raw: RawConfig) -> Checked<Config> {
         log_format: raw.log_format,
         verify_interval: seconds("verify-interval", raw.verify_interval, DEFAULT_VERIFY_S)?,
         request_deadline: seconds("request-deadline", raw.request_deadline, DEFAULT_DEADLINE_S)?,
-        snat_ports: snat_ports(raw.snat_ports.as_deref())?,
-        icmp_errors: icmp_errors(raw.icmp_error_rate, raw.icmp_error_burst)?,
-        flow_table: flow_table(&raw.flow_table)?,
-        dns: names::dns(raw.dns, raw.dns_opts, raw.dns_search)?,
-        dns_ttl_s: names::ttl(raw.dns_ttl)?,
         snat_ports: dataplane::snat_ports(raw.snat_ports.as_deref())?,
         icmp_errors: dataplane::icmp_errors(raw.icmp_error_rate, raw.icmp_error_burst)?,
         flow_table: dataplane::flow_table(&raw.flow_table)?,
-        dns: dns(raw.dns, raw.dns_opts, raw.dns_search)?,
+        dns: names::dns(raw.dns, raw.dns_opts, raw.dns_search)?,
+        dns_ttl_s: names::ttl(raw.dns_ttl)?,
         host_gateway: match raw.host_gateway_ip {
             Some(OneOrMany::One(one)) => vec![one],
             Some(OneOrMany::Many(many)) => many,
@@ -176,79 +166,6 @@ fn seconds(key: &'static str, given: Option<u32>, default: u32) -> Checked<Durat
         0 => Err(Wrong(key, "0 is too small: at least 1 second is needed".to_owned())),
         seconds => Ok(Duration::from_secs(seconds.into())),
     }
-}
-
-fn snat_ports(given: Option<&str>) -> Checked<(u16, u16)> {
-    let Some(text) = given else { return Ok((49_152, 65_535)) };
-    let wrong = |what: &str| Err(Wrong("snat-ports", format!("'{text}' {what}")));
-    let range = text.split_once('-').and_then(|(first, last)| {
-        Some((first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?))
-    });
-    match range {
-        None => wrong("is no range: write FIRST-LAST such as '49152-65535'"),
-        Some((first, last)) if first > last => wrong("runs backwards: write FIRST-LAST"),
-        Some((first, _)) if first < 1024 => wrong("takes privileged ports: begin at 1024 or above"),
-        Some((first, last)) if last - first < SNAT_PORTS_MIN - 1 => {
-            wrong("is too small: at least 256 ports are needed")
-        }
-        Some(range) => Ok(range),
-    }
-}
-
-fn icmp_errors(rate: Option<u32>, burst: Option<u32>) -> Checked<(u32, u32)> {
-    let default = CompileSettings::default().icmp_errors;
-    match (rate.unwrap_or(default.0), burst.unwrap_or(default.1)) {
-        (rate, _) if rate > ICMP_ERRORS_MAX => Err(Wrong(
-            "icmp-error-rate",
-            format!("{rate} is out of range: 0 (none) to {ICMP_ERRORS_MAX} in a second"),
-        )),
-        (_, burst) if !(1..=ICMP_ERRORS_MAX).contains(&burst) => Err(Wrong(
-            "icmp-error-burst",
-            format!("{burst} is out of range: 1 to {ICMP_ERRORS_MAX}; a rate of 0 sends none"),
-        )),
-        errors => Ok(errors),
-    }
-}
-
-fn flow_table(raw: &RawFlowTable) -> Checked<FlowTable> {
-    let default = FlowTimeouts::default();
-    let timeout = |given: Option<u32>, default: u32| match given.unwrap_or(default) {
-        0 => Err(Wrong("flow-table", "a timeout of 0 would forget each packet: use 1".to_owned())),
-        seconds => Ok(seconds),
-    };
-    Ok(FlowTable {
-        size: table_size(raw.size)?,
-        embryonic_size: table_size(raw.embryonic_size)?,
-        timeouts: FlowTimeouts {
-            tcp_syn_s: timeout(raw.tcp_syn, default.tcp_syn_s)?,
-            tcp_established_s: timeout(raw.tcp_established, default.tcp_established_s)?,
-            tcp_fin_s: timeout(raw.tcp_fin, default.tcp_fin_s)?,
-            tcp_rst_s: timeout(raw.tcp_rst, default.tcp_rst_s)?,
-            udp_s: timeout(raw.udp, default.udp_s)?,
-            udp_assured_s: timeout(raw.udp_assured, default.udp_assured_s)?,
-            icmp_s: timeout(raw.icmp, default.icmp_s)?,
-            other_s: timeout(raw.other, default.other_s)?,
-        },
-    })
-}
-
-fn table_size(given: Option<u32>) -> Checked<Option<u32>> {
-    match given {
-        Some(size) if !(1_024..=16_777_216).contains(&size) => Err(Wrong(
-            "flow-table",
-            format!("a size of {size} is out of range: 1024 to 16777216 entries"),
-        )),
-        size => Ok(size),
-    }
-fn dns(servers: Vec<IpAddr>, options: Vec<String>, search: Vec<String>) -> Checked<DnsDefaults> {
-    let word = |text: &String| !text.is_empty() && !text.contains(char::is_whitespace);
-    if let Some(option) = options.iter().find(|option| !word(option)) {
-        return Err(Wrong("dns-opts", format!("'{option}' must be one word")));
-    }
-    if let Some(domain) = search.iter().find(|domain| !word(domain)) {
-        return Err(Wrong("dns-search", format!("'{domain}' must be one word")));
-    }
-    Ok(DnsDefaults { servers, options, search })
 }
 
 fn bridge_address(
