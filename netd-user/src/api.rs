@@ -3,6 +3,7 @@
 //! Law: shapes follow Docker's engine API where it has them, so that templates and scripts carry over.
 //! Nothing here knows the model or the kernel.
 
+mod names;
 mod sandbox;
 mod status;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use names::{Flushed, KeptAnswer, NameAnswer, NameRecord};
 pub use sandbox::{
     Counters, EndpointInspect, Owner, OwnerUpdate, PublishedPort, SandboxCreate, SandboxInspect,
     SandboxNetwork,

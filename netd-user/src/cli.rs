@@ -6,6 +6,7 @@
 mod attach;
 mod check;
 mod client;
+mod dns;
 mod error;
 mod files;
 mod flags;
@@ -71,6 +72,9 @@ enum Verb {
     /// Manage networks
     #[command(subcommand)]
     Network(network::NetworkVerb),
+    /// Look at what containers are told about names
+    #[command(subcommand)]
+    Dns(dns::DnsVerb),
     /// Run a command in a sandbox of its own
     Run(Box<run::RunArgs>),
     /// Manage sandboxes
@@ -124,6 +128,7 @@ fn dispatch(
     match verb {
         Verb::Run(args) => return Ok(run::run(&args, client)),
         Verb::Sandbox(verb) => return verb.run(client, out),
+        Verb::Dns(verb) => return verb.run(client, out),
         Verb::Status(args) => return status::status(&args, client, out),
         Verb::Check(args) => {
             let places = (wiring.places)(args.config.as_deref());

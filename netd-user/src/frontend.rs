@@ -8,6 +8,7 @@ mod body;
 pub mod docker;
 mod error;
 mod filter;
+mod names;
 mod network;
 mod sandbox;
 pub mod serve;

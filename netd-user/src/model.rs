@@ -17,7 +17,7 @@ mod ledger;
 mod lookup;
 mod netns;
 pub mod network;
-mod options;
+pub mod options;
 pub mod pool;
 pub mod port;
 mod predefined;

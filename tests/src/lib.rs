@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod process;
 pub mod raw;
 pub mod restarts;
+pub mod upstream;
 pub mod wire;
 
 pub use container::Container;

@@ -110,7 +110,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     worker.observe(Arc::clone(&telemetry) as Arc<dyn Observer>);
     let witness = NameWitness::new(telemetry.name_metrics(), hub.clone(), controller.clone());
     let names = name_service(&config, controller.clone(), witness)?;
-    let api = api_state(&config, log, controller.clone(), telemetry);
+    let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     if let Some((listener, socket)) = docker {
@@ -166,7 +166,7 @@ fn api_state(
     config: &Config,
     log: LogControl,
     controller: Controller,
-    telemetry: Arc<DataplaneTelemetry>,
+    (telemetry, names): (Arc<DataplaneTelemetry>, Arc<NameService>),
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let defaults = Defaults {
@@ -177,6 +177,7 @@ fn api_state(
     Api {
         controller,
         telemetry,
+        names,
         log,
         defaults: Arc::new(defaults),
         started_s: since_epoch.as_secs().cast_signed(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::network::{DriverKind, Pool};
+use crate::model::options::NAME_SERVERS;
 use crate::model::{Endpoint, Model, Network, Sandbox};
 
 const NAME_SERVICE: u16 = 53;
@@ -48,9 +49,6 @@ pub struct Servers {
     pub host: Vec<IpAddr>,
 }
 
-/// Network option that names the servers of a network's members, separated by commas.
-pub const NETWORK_SERVERS: &str = "netd.dns.servers";
-
 /// The servers of a sandbox; `attached` is in the order of its gateways.
 pub fn upstreams(
     model: &Model,
@@ -73,7 +71,7 @@ pub fn upstreams(
 
 /// The servers that a network's option names.
 fn of_network(network: &Network) -> Vec<IpAddr> {
-    parsed(network.options.get(NETWORK_SERVERS).into_iter().flat_map(|text| text.split(',')))
+    parsed(network.options.get(NAME_SERVERS).into_iter().flat_map(|text| text.split(',')))
 }
 
 fn parsed<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {

@@ -213,8 +213,9 @@ impl Ask {
     /// An upstream's answer, as an answer to this query.
     pub fn relay(&self, answer: Message) -> Reply {
         let mut reply = self.reply(answer.metadata.response_code);
-        reply.message.metadata.authentic_data =
-            answer.metadata.authentic_data && self.wants_proof();
+        // Who sets AD or DO understands it (RFC 6840, 5.8).
+        let understands = self.head.authentic_data || self.wants_proof();
+        reply.message.metadata.authentic_data = answer.metadata.authentic_data && understands;
         reply.message.answers = answer.answers;
         reply.message.authorities = answer.authorities;
         reply.message.additionals = answer.additionals;
@@ -224,7 +225,7 @@ impl Ask {
     /// Whether DNSSEC matters to the asker: then no cache stands between.
     pub fn wants_proof(&self) -> bool {
         let asks = self.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        asks || self.head.checking_disabled || self.head.authentic_data
+        asks || self.head.checking_disabled
     }
 
     /// The query for an upstream, under an id of its own.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Semaphore, watch};
 
@@ -20,9 +21,10 @@ use super::policy::{Servers, Upstreams};
 use super::reply::{Ask, Reply, Verdict, decide};
 use super::seat::Seat;
 use super::upstream::{Forwarder, From};
+use crate::api::{NameAnswer, NameRecord};
 use crate::controller::told_to_stop;
 use crate::link::resolver::ResolverNews;
-use crate::model::{Model, SandboxId};
+use crate::model::{Model, Sandbox, SandboxId};
 
 /// Queries upstream at once, all sandboxes together: what memory and descriptors bear.
 const IN_FLIGHT: usize = 16_384;
@@ -227,6 +229,34 @@ impl NameService {
         self.witness.failed(Failure { sandbox, name, kind, why });
     }
 
+    /// Asks for a name as a sandbox would.
+    pub async fn lookup(
+        &self,
+        sandbox: &Sandbox,
+        name: &str,
+        kind: &str,
+    ) -> Result<NameAnswer, LookupError> {
+        let since = Instant::now();
+        let query = question(name, kind)?;
+        let bytes = query.to_vec().map_err(|_| LookupError::Name(name.to_owned()))?;
+        let handled = {
+            let known = self.known();
+            self.handle(&known, sandbox.id, &bytes, u64::from(query.metadata.id))
+        };
+        let (reply, source) = match handled {
+            Handled::Done(reply, source) => (reply, source),
+            Handled::Nothing => return Err(LookupError::Name(name.to_owned())),
+            Handled::Later(ask, upstreams) => {
+                let path = sandbox.netns.display();
+                let failed = |error| LookupError::Namespace(format!("{path}: {error}"));
+                let netns = Arc::new(std::fs::File::open(&sandbox.netns).map_err(failed)?);
+                let from = From { sandbox: sandbox.id, netns };
+                (self.forward(&from, &upstreams, &ask).await, Source::Upstream)
+            }
+        };
+        Ok(shown(&query, &reply, source, since.elapsed()))
+    }
+
     /// Counts an answer.
     pub(super) fn count(&self, reply: &Reply, source: Source, since: Instant) {
         self.witness.answered(source, reply.message.metadata.response_code, since.elapsed());
@@ -249,7 +279,46 @@ impl std::fmt::Debug for NameService {
     }
 }
 
-/// A response code as `dig` writes it.
-pub fn name_of(code: ResponseCode) -> String {
-    code_name(code)
+/// Why a name can't be asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// It is no name.
+    #[error("'{0}' is no domain name: labels have 1 to 63 characters, and all of it at most 255")]
+    Name(String),
+    /// It is no record type.
+    #[error("'{0}' is no record type: A, AAAA, PTR, SRV, TXT and others are")]
+    Kind(String),
+    /// The sandbox can't be entered.
+    #[error("the sandbox's namespace can't be opened: {0}")]
+    Namespace(String),
+}
+
+fn question(name: &str, kind: &str) -> Result<Message, LookupError> {
+    let wrong = || LookupError::Name(name.to_owned());
+    let mut wanted = Name::from_utf8(name).map_err(|_| wrong())?;
+    wanted.set_fqdn(true);
+    let upper = kind.to_ascii_uppercase();
+    let kind = upper.parse::<RecordType>().map_err(|_| LookupError::Kind(kind.to_owned()))?;
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(wanted, kind));
+    Ok(message)
+}
+
+fn shown(query: &Message, reply: &Reply, source: Source, took: Duration) -> NameAnswer {
+    let asked = query.queries.first();
+    let record = |record: &Record| NameRecord {
+        name: record.name.to_ascii(),
+        kind: record.record_type().to_string(),
+        ttl_s: record.ttl,
+        data: record.data.to_string(),
+    };
+    NameAnswer {
+        name: asked.map(|query| query.name().to_ascii()).unwrap_or_default(),
+        kind: asked.map(|query| query.query_type().to_string()).unwrap_or_default(),
+        rcode: code_name(reply.message.metadata.response_code),
+        source: source.name().to_owned(),
+        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        records: reply.message.answers.iter().map(record).collect(),
+    }
 }

@@ -8,9 +8,10 @@ use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::names::Names;
-use super::policy::{NETWORK_SERVERS, Place, Servers, Silent, Upstream};
+use super::policy::{Place, Servers, Silent, Upstream};
 use super::reply::{Transport, Verdict, decide};
 use crate::compile::tests::world::World;
+use crate::model::options::NAME_SERVERS;
 use crate::model::{Proto, SandboxId};
 
 const ASKER: SandboxId = SandboxId([1; 32]);
@@ -191,7 +192,7 @@ fn the_sandbox_wins_over_the_network_the_network_over_the_daemon_the_daemon_over
     assert_eq!(upstreams(&world, 2, &known), [at(Place::Sandbox, "9.9.9.2")]);
     let network = world.model.networks.values_mut().find(|it| it.name == "app").unwrap();
     change_of(network, |it| {
-        it.options.insert(NETWORK_SERVERS.to_owned(), "9.9.9.3, fd00:1::9".to_owned());
+        it.options.insert(NAME_SERVERS.to_owned(), "9.9.9.3, fd00:1::9".to_owned());
     });
     let both = [at(Place::Sandbox, "9.9.9.3"), at(Place::Sandbox, "fd00:1::9")];
     assert_eq!(upstreams(&world, 2, &known), both);

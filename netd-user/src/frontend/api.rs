@@ -16,9 +16,10 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{ApiError, Telemetry, network, sandbox, system};
+use super::{ApiError, Telemetry, names, network, sandbox, system};
 use crate::config::DnsDefaults;
 use crate::controller::Controller;
+use crate::dns::NameService;
 
 /// Requests served at once; the next one is told to come again.
 const CONCURRENCY: usize = 256;
@@ -32,6 +33,8 @@ pub struct Api {
     pub controller: Controller,
     /// What the dataplane tells.
     pub telemetry: Arc<dyn Telemetry>,
+    /// The name service.
+    pub names: Arc<NameService>,
     /// The log filter.
     pub log: LogControl,
     /// What sandboxes are told.
@@ -117,6 +120,9 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(sandbox::create, sandbox::list))
         .routes(routes!(sandbox::inspect, sandbox::remove))
         .routes(routes!(sandbox::set_owner))
+        .routes(routes!(names::lookup))
+        .routes(routes!(names::cache))
+        .routes(routes!(names::flush))
         .routes(routes!(system::status))
         .routes(routes!(system::events))
         .routes(routes!(system::set_log_level))

@@ -14,6 +14,7 @@ use super::serve::{Limits, serve};
 use super::*;
 use crate::api::{DropEvent, ErrorBody, SandboxInspect, Status};
 use crate::controller::testing::{Bench, bench};
+use crate::dns::NameService;
 use crate::observe::events::Hub;
 
 struct FakeTelemetry(Hub);
@@ -50,6 +51,20 @@ impl Telemetry for FakeTelemetry {
     }
 }
 
+struct Unseen;
+
+impl crate::dns::service::Witness for Unseen {
+    fn answered(
+        &self,
+        _: crate::dns::service::Source,
+        _: hickory_proto::op::ResponseCode,
+        _: Duration,
+    ) {
+    }
+
+    fn failed(&self, _: crate::dns::service::Failure) {}
+}
+
 struct Server {
     _directory: tempfile::TempDir,
     socket: PathBuf,
@@ -77,6 +92,12 @@ async fn server_with(limits: Limits) -> Server {
     let api = Api {
         controller: bench.controller.clone(),
         telemetry: Arc::new(FakeTelemetry(hub.clone())),
+        names: NameService::new(
+            Arc::default,
+            crate::dns::Settings { ttl_s: 5, servers: Vec::new() },
+            Arc::new(Unseen),
+        )
+        .expect("a name service"),
         log: LogControl::new(|filter| match filter {
             "info" => Ok(()),
             other => Err(format!("'{other}' is no log filter")),
@@ -315,6 +336,9 @@ fn every_route_is_described() {
         "GET /healthz",
         "GET /metrics",
         "GET /readyz",
+        "GET /v1/dns/cache",
+        "GET /v1/dns/lookup",
+        "POST /v1/dns/flush",
         "GET /v1/events",
         "GET /v1/networks",
         "GET /v1/networks/{network}",

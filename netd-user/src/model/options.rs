@@ -23,6 +23,9 @@ const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 const ANTI_SPOOF: &str = "netd.anti_spoof";
+/// Name servers of the members, addresses separated by commas.
+pub const NAME_SERVERS: &str = "netd.dns.servers";
+const OWN: [&str; 2] = [ANTI_SPOOF, NAME_SERVERS];
 
 /// Least MTU of IPv4 (RFC 791) and IPv6 (RFC 8200) links, largest that a veth takes.
 const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65_535;
@@ -40,6 +43,7 @@ pub(super) fn enabled(
 /// Reads all options; the device is the one named, or empty.
 pub(super) fn understand(options: &BTreeMap<String, String>) -> Result<BridgeOptions, Refusal> {
     refuse_unknown(options)?;
+    check_name_servers(options)?;
     Ok(BridgeOptions {
         device: device(options)?,
         masquerade: flag(options, MASQUERADE, true)?,
@@ -81,10 +85,21 @@ pub(super) fn is_link_name(name: &str) -> bool {
 }
 
 fn refuse_unknown(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    match options.keys().find(|key| key.starts_with("netd.") && *key != ANTI_SPOOF) {
+    match options.keys().find(|key| key.starts_with("netd.") && !OWN.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => Err(Refusal::invalid(format_args!(
-            "unknown network option {key}: netd knows {ANTI_SPOOF}"
+            "unknown network option {key}: netd knows {}",
+            OWN.join(" and ")
+        ))),
+    }
+}
+
+fn check_name_servers(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let texts = options.get(NAME_SERVERS).into_iter().flat_map(|text| text.split(','));
+    match texts.map(str::trim).find(|text| text.parse::<std::net::IpAddr>().is_err()) {
+        None => Ok(()),
+        Some(text) => Err(Refusal::invalid(format_args!(
+            "invalid value {text:?} for {NAME_SERVERS}: write IP addresses, separated by commas"
         ))),
     }
 }

@@ -13,6 +13,7 @@ mod egress;
 mod errors;
 mod flood;
 mod footprint;
+mod forwarding;
 mod fragments;
 mod gateway_modes;
 mod host;

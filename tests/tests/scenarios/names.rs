@@ -7,7 +7,7 @@ use netd_tests::{Daemon, eventually};
 use super::{World, network};
 
 /// A container with this name on these networks; each may carry aliases (`net:alias`).
-fn named(daemon: &Daemon<'_>, name: &str, networks: &[&str]) {
+pub(super) fn named(daemon: &Daemon<'_>, name: &str, networks: &[&str]) {
     let mut arguments = vec!["sandbox", "create", "--name", name];
     for network in networks {
         arguments.extend(["--network", network]);
@@ -16,14 +16,14 @@ fn named(daemon: &Daemon<'_>, name: &str, networks: &[&str]) {
 }
 
 /// What a program in a container prints, whatever it thinks of it.
-fn inside(daemon: &Daemon<'_>, container: &str, program: &[&str]) -> String {
+pub(super) fn inside(daemon: &Daemon<'_>, container: &str, program: &[&str]) -> String {
     let words = [&["sandbox", "exec", container], program].concat();
     let said = daemon.cli(&words).unwrap();
     said.stdout + &said.stderr
 }
 
 /// The addresses by the C library's resolver, of one family.
-fn glibc(daemon: &Daemon<'_>, container: &str, name: &str, family: &str) -> Vec<String> {
+pub(super) fn glibc(daemon: &Daemon<'_>, container: &str, name: &str, family: &str) -> Vec<String> {
     let said = inside(daemon, container, &["getent", family, name]);
     let mut found: Vec<String> =
         said.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect();
@@ -32,7 +32,7 @@ fn glibc(daemon: &Daemon<'_>, container: &str, name: &str, family: &str) -> Vec<
     found
 }
 
-fn dig(daemon: &Daemon<'_>, container: &str, arguments: &[&str]) -> String {
+pub(super) fn dig(daemon: &Daemon<'_>, container: &str, arguments: &[&str]) -> String {
     let words = [&["dig", "+tries=1", "+time=5"], arguments].concat();
     inside(daemon, container, &words)
 }
