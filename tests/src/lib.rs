@@ -9,6 +9,7 @@ pub mod census;
 pub mod container;
 pub mod daemon;
 pub mod demo;
+pub mod engine;
 pub mod eventually;
 pub mod guard;
 pub mod host;
@@ -25,6 +26,7 @@ pub mod wire;
 
 pub use container::Container;
 pub use daemon::{Daemon, Said};
+pub use engine::Engine;
 pub use eventually::eventually;
 pub use host::Host;
 pub use lab::Lab;

@@ -12,7 +12,7 @@ use crate::run;
 use crate::toolchain::{Compiler, find_linker};
 
 const LINKER_VERSION: &str = "0.13.0";
-const PINNED_RUST: &str = "1.95.0";
+const PI19ED_RUST: &str = "1.95.0";
 
 /// What a thing is needed for; each needs also what stands before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 19] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -63,6 +63,9 @@ const PACKAGES: [Package; 17] = [
     program("prometheus", "promtool", Purpose::Test),
     program("socat", "socat", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),
+    program("busybox-static", "busybox", Purpose::Test),
+    // The engine of the tests of Docker; they start one of their own.
+    program("docker.io", "dockerd", Purpose::Test),
 ];
 
 /// Only compiling the linker needs these.
@@ -210,7 +213,7 @@ fn rust_source() -> State {
             &[
                 "toolchain",
                 "install",
-                PINNED_RUST,
+                PI19ED_RUST,
                 "--profile=minimal",
                 "--component=rust-src,clippy",
             ],
@@ -236,7 +239,7 @@ fn rust_source() -> State {
     }
     State::Failed {
         reason: "no way brought a compiler with its library's source".to_owned(),
-        remedy: format!("`rustup toolchain install {PINNED_RUST} --component rust-src`"),
+        remedy: format!("`rustup toolchain install {PI19ED_RUST} --component rust-src`"),
     }
 }
 

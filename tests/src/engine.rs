@@ -1,0 +1,175 @@
+//! A Docker engine of a host's own: private root, sockets, control groups and mounts, in the host's
+//! network namespace.
+//!
+//! Law: nothing of it is outside its host. Its processes and containers live in the host's control
+//! group and end with it; its mounts are in a namespace that ends with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::daemon::Said;
+use crate::{Host, Netns, eventually, process};
+
+/// The engine, and its client of the same version: another may come first on the search path.
+pub const ENGINE: &str = "/usr/sbin/dockerd";
+const CLIENT: &str = "/usr/bin/docker";
+/// Name of the image that every container is made of.
+pub const IMAGE: &str = "busybox";
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The engine looks for plugins under `/run/docker` and for control groups under `/sys/fs/cgroup`,
+/// whatever it is told: it gets its own of both.
+const ENTER: &str = r#"
+set -eu
+directory=$1 plugins=$2 tests=$3
+shift 3
+mount -t tmpfs tmpfs "$directory/run"
+mkdir -p "$directory/run/docker/plugins" "$directory/run/lock" "$directory/run/$(basename "$tests")"
+mount --bind "$plugins" "$directory/run/docker/plugins"
+mount --rbind "$tests" "$directory/run/$(basename "$tests")"
+mount --rbind "$directory/run" /run
+umount -l /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+exec "$@"
+"#;
+
+/// A running engine; it ends with the value, by force.
+pub struct Engine<'host> {
+    host: &'host Host,
+    directory: PathBuf,
+    child: Child,
+}
+
+impl<'host> Engine<'host> {
+    /// Starts the host's engine with further arguments and waits until it answers. `plugins` is where
+    /// it finds plugins' sockets. An engine started again finds what the last one had.
+    pub fn start(host: &'host Host, plugins: &Path, arguments: &[&str]) -> Result<Self> {
+        ensure!(Path::new(ENGINE).exists(), "no Docker engine; remedy: `cargo xtask setup`");
+        let directory = host.directory().join("engine");
+        for below in ["run", "data", "exec"] {
+            fs::create_dir_all(directory.join(below))?;
+        }
+        let words = words(host, &directory, plugins, arguments);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let child = host.spawn("unshare", &words, &log(&directory))?;
+        let mut engine = Self { host, directory, child };
+        engine.wait_until_ready().with_context(|| format!("its log:\n{}", engine.log()))?;
+        Ok(engine)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        eventually("the engine's answer", READY_WITHIN, || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the engine ended ({status})");
+            }
+            Ok((self.docker(&["version"])?.code == Some(0)).then_some(()))
+        })
+    }
+
+    /// Runs its client, whatever it answers.
+    pub fn docker(&self, arguments: &[&str]) -> Result<Said> {
+        let socket = format!("unix://{}", self.directory.join("docker.sock").display());
+        let mut command = Command::new(CLIENT);
+        command.args(["-H", &socket]).args(arguments);
+        let output = process::output(&mut command, b"")?;
+        Ok(Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// The same; the answer is its output without the last line's end. Refusals are errors.
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
+        let said = self.docker(arguments)?;
+        ensure!(said.code == Some(0), "`docker {}` failed: {said:?}", arguments.join(" "));
+        Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// Makes the image that containers are made of: a static busybox and nothing else.
+    pub fn make_image(&self) -> Result<()> {
+        let root = self.directory.join("rootfs");
+        for below in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
+            fs::create_dir_all(root.join(below))?;
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).context("no static busybox")?;
+        for applet in ["sh", "ip", "ping", "ping6", "sleep", "cat", "nslookup", "wget", "true"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+        }
+        let (root, archive) = (root.to_string_lossy(), self.directory.join("rootfs.tar"));
+        let archive = archive.to_string_lossy();
+        process::run("tar", &["-C", &root, "-cf", &archive, "."])?;
+        self.ok(&["import", &archive, IMAGE]).map(drop)
+    }
+
+    /// The namespace of a running container.
+    pub fn netns_of(&self, container: &str) -> Result<Netns> {
+        let pid = self.ok(&["inspect", "-f", "{{.State.Pid}}", container])?;
+        ensure!(pid != "0", "container {container} does not run");
+        Ok(Netns::at(format!("/proc/{pid}/ns/net")))
+    }
+
+    /// What it wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log(&self.directory)).unwrap_or_default()
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGTERM)?;
+        process::wait(&mut self.child, STOPS_WITHIN).context("after a request to stop").map(drop)
+    }
+
+    /// Ends it as a crash would: its containers run on until the next one starts.
+    pub fn crash(mut self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGKILL)?;
+        Ok(self.child.wait().map(drop)?)
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &'host Host {
+        self.host
+    }
+}
+
+impl Drop for Engine<'_> {
+    fn drop(&mut self) {
+        // Both only fail for a process that has ended and was waited for: then all is done.
+        let _already_ended = self.child.kill();
+        let _already_waited = self.child.wait();
+    }
+}
+
+fn words(host: &Host, directory: &Path, plugins: &Path, arguments: &[&str]) -> Vec<String> {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let tests = crate::lab::ROOT;
+    let enter = ["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"];
+    let places = [directory.display().to_string(), plugins.display().to_string(), tests.to_owned()];
+    let engine = [
+        ENGINE.to_owned(),
+        format!("--data-root={}", at("data")),
+        format!("--exec-root={}", at("exec")),
+        format!("--pidfile={}", at("pid")),
+        format!("--host=unix://{}", at("docker.sock")),
+        format!("--cgroup-parent=/{}/engine", host.name()),
+        "--storage-driver=overlay2".to_owned(),
+    ];
+    let given = arguments.iter().map(|word| (*word).to_owned());
+    enter.map(str::to_owned).into_iter().chain(places).chain(engine).chain(given).collect()
+}
+
+fn log(directory: &Path) -> PathBuf {
+    directory.join("engine.log")
+}

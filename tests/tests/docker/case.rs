@@ -1,0 +1,223 @@
+//! The rig that all scenarios share, and what one scenario says on one driver.
+
+use std::cell::{Ref, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netd_tests::container::Transport;
+use netd_tests::daemon::Said;
+use netd_tests::engine::IMAGE;
+use netd_tests::wire::{Server, tcp_echo_server, udp_echo_server};
+use netd_tests::{Daemon, Engine, Host, Netns, Outside, eventually};
+
+/// Every server listens here, in the container.
+pub(super) const PORT: u16 = 7000;
+/// How long the engine and the kernel may take over what ends by itself.
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+
+/// A driver: a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driver {
+    Netd,
+    Bridge,
+}
+
+/// One host with an engine and netd.
+pub(super) struct Rig<'host> {
+    pub(super) outside: &'host Outside,
+    pub(super) host: &'host Host,
+    daemon: RefCell<Option<Daemon<'host>>>,
+    engine: RefCell<Option<Engine<'host>>>,
+}
+
+impl<'host> Rig<'host> {
+    pub(super) fn start(outside: &'host Outside, host: &'host Host) -> Result<Self> {
+        let rig = Self { outside, host, daemon: RefCell::default(), engine: RefCell::default() };
+        rig.start_daemon()?;
+        rig.start_engine()?;
+        rig.engine().make_image()?;
+        Ok(rig)
+    }
+
+    pub(super) fn start_daemon(&self) -> Result<()> {
+        *self.daemon.borrow_mut() = Some(Daemon::start(self.host, "bridge = \"none\"")?);
+        Ok(())
+    }
+
+    pub(super) fn start_engine(&self) -> Result<()> {
+        let plugins = self.host.directory().join("plugins");
+        *self.engine.borrow_mut() = Some(Engine::start(self.host, &plugins, &[])?);
+        Ok(())
+    }
+
+    pub(super) fn crash_daemon(&self) -> Result<()> {
+        let daemon = self.daemon.borrow_mut().take().context("no daemon runs")?;
+        daemon.crash().map(drop)
+    }
+
+    pub(super) fn crash_engine(&self) -> Result<()> {
+        self.engine.borrow_mut().take().context("no engine runs")?.crash()
+    }
+
+    pub(super) fn stop_engine(&self) -> Result<()> {
+        self.engine.borrow_mut().take().context("no engine runs")?.stop()
+    }
+
+    pub(super) fn daemon(&self) -> Ref<'_, Daemon<'host>> {
+        Ref::map(self.daemon.borrow(), |daemon| daemon.as_ref().expect("the daemon runs"))
+    }
+
+    pub(super) fn engine(&self) -> Ref<'_, Engine<'host>> {
+        Ref::map(self.engine.borrow(), |engine| engine.as_ref().expect("the engine runs"))
+    }
+}
+
+/// One scenario on one driver.
+pub(super) struct Case<'rig, 'host> {
+    pub(super) rig: &'rig Rig<'host>,
+    pub(super) driver: Driver,
+}
+
+/// A running container.
+pub(super) struct Running {
+    pub(super) name: String,
+    pub(super) netns: Netns,
+}
+
+impl<'rig, 'host> Case<'rig, 'host> {
+    pub(super) fn new(rig: &'rig Rig<'host>, driver: Driver) -> Self {
+        Self { rig, driver }
+    }
+
+    pub(super) fn docker(&self, arguments: &[&str]) -> Result<Said> {
+        self.rig.engine().docker(arguments)
+    }
+
+    pub(super) fn ok(&self, arguments: &[&str]) -> Result<String> {
+        self.rig.engine().ok(arguments)
+    }
+
+    /// What a command line that must be refused says.
+    pub(super) fn refused(&self, arguments: &[&str]) -> Result<String> {
+        let said = self.docker(arguments)?;
+        ensure!(said.code != Some(0), "`docker {}` was granted", arguments.join(" "));
+        Ok(said.stderr)
+    }
+
+    /// Refused, and in words that contain these.
+    pub(super) fn refused_with(&self, arguments: &[&str], words: &str) -> Result<()> {
+        let said = self.refused(arguments)?;
+        ensure!(said.contains(words), "`docker {}` said: {said}", arguments.join(" "));
+        Ok(())
+    }
+
+    /// The words that create a network of this case's driver.
+    pub(super) fn create<'w>(&self, arguments: &[&'w str]) -> Vec<&'w str> {
+        let driver: &[&str] = match self.driver {
+            Driver::Netd => &["-d", "netd", "--ipam-driver", "netd"],
+            Driver::Bridge => &["-d", "bridge"],
+        };
+        [&["network", "create"], driver, arguments].concat()
+    }
+
+    pub(super) fn network(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        self.ok(&self.create(&[arguments, &[name]].concat())).map(drop)
+    }
+
+    /// A network of both families: 10.N.0.0/24 and `fd00:N::/64`.
+    pub(super) fn dual(&self, name: &str, n: u8) -> Result<()> {
+        let (v4, v6) = (format!("10.{n}.0.0/24"), format!("fd00:{n}::/64"));
+        self.network(name, &["--ipv6", "--subnet", &v4, "--subnet", &v6])
+    }
+
+    /// The words that start a container which only sleeps.
+    pub(super) fn start<'w>(name: &'w str, arguments: &[&'w str]) -> Vec<&'w str> {
+        let own = ["run", "-d", "--stop-timeout=0", "--name", name];
+        [&own[..], arguments, &[IMAGE, "sleep", "100000"]].concat()
+    }
+
+    /// A container on a network.
+    pub(super) fn run(&self, name: &str, network: &str, arguments: &[&str]) -> Result<Running> {
+        let arguments = [&["--network", network], arguments].concat();
+        self.ok(&Self::start(name, &arguments))?;
+        self.running(name)
+    }
+
+    pub(super) fn running(&self, name: &str) -> Result<Running> {
+        Ok(Running { name: name.to_owned(), netns: self.rig.engine().netns_of(name)? })
+    }
+
+    /// Runs a command in a container; whether it succeeds.
+    pub(super) fn exec(&self, name: &str, command: &[&str]) -> Result<Said> {
+        self.docker(&[&["exec", name], command].concat())
+    }
+
+    pub(super) fn address(&self, container: &str, network: &str, v6: bool) -> Result<IpAddr> {
+        let key = if v6 { "GlobalIPv6Address" } else { "IPAddress" };
+        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").{key}}}}}");
+        let text = self.ok(&["inspect", "-f", &format, container])?;
+        text.parse().with_context(|| format!("{container} has no {key} on {network}: '{text}'"))
+    }
+
+    /// Host addresses on its uplink.
+    pub(super) fn uplinks(&self) -> [IpAddr; 2] {
+        [self.rig.host.v4().into(), self.rig.host.v6().into()]
+    }
+
+    /// The host's FORWARD policy and rules, NAT and filter of IPv4.
+    pub(super) fn iptables(&self) -> Result<String> {
+        let said = self.rig.host.exec("iptables-save", &[])?;
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+
+    /// Removes what the scenario made and checks that nothing of it is left.
+    pub(super) fn finish(&self) -> Result<()> {
+        let containers = self.ok(&["ps", "-aq"])?;
+        if !containers.is_empty() {
+            self.ok(&[vec!["rm", "-f"], containers.lines().collect()].concat())?;
+        }
+        self.ok(&["network", "prune", "-f"])?;
+        eventually("netd's being empty", SETTLES_WITHIN, || {
+            let daemon = self.rig.daemon();
+            let sandboxes = daemon.ok(&["ps", "--format", "{{.Names}}"])?;
+            let networks = daemon.ok(&["network", "ls", "--format", "{{.Name}}"])?;
+            let empty = sandboxes.is_empty() && networks.lines().eq(["host", "none"]);
+            Ok(empty.then_some(()))
+        })
+        .with_context(|| self.rig.daemon().ok(&["ps"]).unwrap_or_default())
+    }
+}
+
+impl Running {
+    /// Serves TCP and UDP of both families, until the value goes.
+    pub(super) fn serve(&self) -> Result<[Server; 2]> {
+        let any = SocketAddr::new([0u16; 8].into(), PORT);
+        Ok([tcp_echo_server(&self.netns, any)?, udp_echo_server(&self.netns, any)?])
+    }
+
+    /// Whether an address answers one ICMP echo request from here.
+    pub(super) fn pings(&self, target: IpAddr) -> Result<bool> {
+        self.netns.run(|| {
+            let mut command = std::process::Command::new("ping");
+            command.args(["-n", "-q", "-c", "1", "-W", "2", &target.to_string()]);
+            Ok(netd_tests::process::output(&mut command, b"")?.status.success())
+        })
+    }
+}
+
+/// Asks over both protocols.
+pub(super) fn reaches(from: &Netns, target: SocketAddr) -> Result<()> {
+    for transport in Transport::ALL {
+        transport.ask(from, target).with_context(|| format!("{} {target}", transport.name()))?;
+    }
+    Ok(())
+}
+
+/// Neither protocol gets an answer.
+pub(super) fn meets_nothing(from: &Netns, target: SocketAddr) -> Result<()> {
+    for transport in Transport::ALL {
+        ensure!(transport.ask(from, target).is_err(), "{} {target} answers", transport.name());
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! A real Docker engine on netd, scenario by scenario, and beside it the same assertions on Docker's
+//! own bridge driver: two columns. Only netd's must hold; where the bridge's differs, it says how.
+//!
+//! Law: each scenario starts from an empty engine and must leave netd empty: what is left is its
+//! failure.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a scenario that can't go on has failed"
+)]
+
+mod addresses;
+mod case;
+mod life;
+mod ports;
+mod time;
+mod traffic;
+mod words;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use case::{Case, Driver, Rig};
+use netd_tests::Lab;
+
+/// What is claimed, and on which drivers.
+struct Scenario {
+    name: &'static str,
+    drivers: &'static [Driver],
+    run: fn(&Case<'_, '_>) -> Result<()>,
+}
+
+const BOTH: &[Driver] = &[Driver::Netd, Driver::Bridge];
+const NETD: &[Driver] = &[Driver::Netd];
+
+const fn both(name: &'static str, run: fn(&Case<'_, '_>) -> Result<()>) -> Scenario {
+    Scenario { name, drivers: BOTH, run }
+}
+
+const fn netd(name: &'static str, run: fn(&Case<'_, '_>) -> Result<()>) -> Scenario {
+    Scenario { name, drivers: NETD, run }
+}
+
+/// How a scenario went on one driver.
+enum Verdict {
+    Held,
+    NotAsked,
+    Failed(String),
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let listed = scenarios();
+    let asked = |it: &&Scenario| words.is_empty() || words.iter().any(|w| it.name.contains(w));
+    let chosen: Vec<&Scenario> = listed.iter().filter(asked).collect();
+    let filtered = listed.len() - chosen.len();
+    if std::env::args().any(|word| word == "--list") || chosen.is_empty() {
+        chosen.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        return ended(0, 0, filtered);
+    }
+    println!("\nrunning {} tests\n{:<8} {:<8} scenario", chosen.len(), "netd", "bridge");
+    let lab = Lab::new().unwrap();
+    let outside = lab.outside().unwrap();
+    let host = lab.host(&outside).unwrap();
+    let rig = Rig::start(&outside, &host).unwrap();
+    let mut failed = 0;
+    for scenario in &chosen {
+        let verdicts = [Driver::Netd, Driver::Bridge].map(|driver| judge(&rig, scenario, driver));
+        failed += usize::from(matches!(verdicts[0], Verdict::Failed(_)));
+        show(scenario, &verdicts);
+    }
+    if words.is_empty() {
+        println!("{}", time::compare(&rig).unwrap());
+    }
+    ended(chosen.len() - failed, failed, filtered)
+}
+
+/// In the words of every test runner, so that totals add up.
+fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out\n"
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn scenarios() -> Vec<Scenario> {
+    [traffic::SCENARIOS, ports::SCENARIOS, addresses::SCENARIOS, words::SCENARIOS, life::SCENARIOS]
+        .into_iter()
+        .flatten()
+        .map(|it| Scenario { ..*it })
+        .collect()
+}
+
+fn judge(rig: &Rig<'_>, scenario: &Scenario, driver: Driver) -> Verdict {
+    if !scenario.drivers.contains(&driver) {
+        return Verdict::NotAsked;
+    }
+    let case = Case::new(rig, driver);
+    let run = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&case)));
+    let outcome = run.unwrap_or_else(|_| Err(anyhow!("it panicked: see above")));
+    match outcome.and(case.finish()) {
+        Ok(()) => Verdict::Held,
+        Err(error) => {
+            // The next one starts from nothing, whatever this one left.
+            let _first_failure_counts = case.finish();
+            Verdict::Failed(format!("{error:#}"))
+        }
+    }
+}
+
+fn show(scenario: &Scenario, verdicts: &[Verdict; 2]) {
+    let word = |verdict: &Verdict, failure| match verdict {
+        Verdict::Held => "ok",
+        Verdict::NotAsked => "-",
+        Verdict::Failed(_) => failure,
+    };
+    let (netd, bridge) = (word(&verdicts[0], "FAILED"), word(&verdicts[1], "differs"));
+    println!("{netd:<8} {bridge:<8} {}", scenario.name);
+    for (column, verdict) in ["netd", "bridge"].iter().zip(verdicts) {
+        if let Verdict::Failed(why) = verdict {
+            println!("  {column}: {}", why.replace('\n', "\n  "));
+        }
+    }
+}

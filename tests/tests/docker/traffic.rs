@@ -1,0 +1,148 @@
+//! Containers among themselves and towards the outside.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use netd_tests::container::Transport;
+use netd_tests::outside::{WORLD_V4, WORLD_V6};
+use netd_tests::wire::{tcp_echo_server, udp_echo_server};
+
+use super::case::{Case, Driver, PORT, meets_nothing, reaches};
+use super::{Scenario, both, netd};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    both("A13 C01 neighbours reach each other by address and by name", neighbours),
+    both("C03 networks are apart", isolation),
+    both("C04 internal network has no way out, and its members each other", internal),
+    both("C07 container on two networks reaches both, and its way out moves", two_networks),
+    both("E01 the outside sees the host's address", masquerade),
+    both("A21 options reach the driver: both ends have the MTU", mtu),
+    netd("A31 container on a netd and a bridge network reaches both", coexistence),
+    netd("A45 no docker_gwbridge and no rule of iptables", no_gwbridge),
+];
+
+fn neighbours(case: &Case<'_, '_>) -> Result<()> {
+    case.dual("app", 51)?;
+    let (web, client) = (case.run("web", "app", &[])?, case.run("client", "app", &[])?);
+    let _servers = web.serve()?;
+    for v6 in [false, true] {
+        let target = case.address("web", "app", v6)?;
+        ensure!(client.pings(target)?, "no echo from {target}");
+        reaches(&client.netns, SocketAddr::new(target, PORT))?;
+    }
+    for ping in ["ping", "ping6"] {
+        let said = case.exec("client", &[ping, "-c", "1", "-W", "2", "web"])?;
+        ensure!(said.code == Some(0), "{ping} web: {said:?}");
+    }
+    Ok(())
+}
+
+fn isolation(case: &Case<'_, '_>) -> Result<()> {
+    case.dual("one", 51)?;
+    case.dual("two", 52)?;
+    let (web, client) = (case.run("web", "one", &[])?, case.run("client", "two", &[])?);
+    let _servers = web.serve()?;
+    for v6 in [false, true] {
+        let target = case.address("web", "one", v6)?;
+        meets_nothing(&client.netns, SocketAddr::new(target, PORT))?;
+        ensure!(!client.pings(target)?, "{target} answers");
+    }
+    Ok(())
+}
+
+fn internal(case: &Case<'_, '_>) -> Result<()> {
+    case.network("inside", &["--internal", "--subnet", "10.51.0.0/24"])?;
+    let web = case.run("web", "inside", &["-p", "8080:7000"])?;
+    let client = case.run("client", "inside", &[])?;
+    let _servers = web.serve()?;
+    let target = case.address("web", "inside", false)?;
+    reaches(&client.netns, SocketAddr::new(target, PORT))?;
+    ensure!(client.pings([10, 51, 0, 1].into())?, "the gateway is silent");
+    let routes = case.exec("client", &["ip", "route"])?.stdout;
+    ensure!(!routes.contains("default"), "{routes}");
+    meets_nothing(&case.rig.outside.netns().clone(), SocketAddr::new(case.uplinks()[0], 8080))
+}
+
+fn two_networks(case: &Case<'_, '_>) -> Result<()> {
+    case.network("alpha", &["--subnet", "10.51.0.0/24"])?;
+    case.network("beta", &["--subnet", "10.52.0.0/24"])?;
+    let (a, b) = (case.run("a", "alpha", &[])?, case.run("b", "beta", &[])?);
+    let _servers = (a.serve()?, b.serve()?);
+    let both = case.run("both", "beta", &[])?;
+    case.ok(&["network", "connect", "alpha", "both"])?;
+    for (name, network) in [("a", "alpha"), ("b", "beta")] {
+        reaches(&both.netns, SocketAddr::new(case.address(name, network, false)?, PORT))?;
+    }
+    let routes =
+        |said: String| said.lines().find(|it| it.starts_with("default")).map(str::to_owned);
+    let first = routes(case.exec("both", &["ip", "route"])?.stdout);
+    ensure!(first.as_ref().is_some_and(|it| it.contains("10.51.0.1")), "{first:?}");
+    case.ok(&["network", "disconnect", "alpha", "both"])?;
+    let second = routes(case.exec("both", &["ip", "route"])?.stdout);
+    ensure!(second.as_ref().is_some_and(|it| it.contains("10.52.0.1")), "{second:?}");
+    ensure!(both.pings(WORLD_V4.into())?, "no way out");
+    Ok(())
+}
+
+fn masquerade(case: &Case<'_, '_>) -> Result<()> {
+    case.dual("app", 51)?;
+    let client = case.run("client", "app", &[])?;
+    let outside = case.rig.outside.netns();
+    // Docker's bridge of 20.10 does not translate IPv6.
+    let families: &[bool] = if case.driver == Driver::Netd { &[false, true] } else { &[false] };
+    for v6 in families {
+        let world = if *v6 { WORLD_V6.into() } else { WORLD_V4.into() };
+        let server = SocketAddr::new(world, 9000);
+        let _servers = (tcp_echo_server(outside, server)?, udp_echo_server(outside, server)?);
+        for transport in Transport::ALL {
+            let seen = transport.ask(&client.netns, server)?.seen_as.ip();
+            ensure!(seen == case.uplinks()[usize::from(*v6)], "seen as {seen}");
+        }
+    }
+    Ok(())
+}
+
+fn mtu(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &["-o", "com.docker.network.driver.mtu=1400", "-o", "foo=bar"])?;
+    let web = case.run("web", "app", &[])?;
+    let inside = case.exec(&web.name, &["ip", "link", "show", "eth0"])?.stdout;
+    ensure!(inside.contains("mtu 1400"), "{inside}");
+    let host = case.rig.host.exec("ip", &["link", "show", "type", "veth"])?;
+    let host = String::from_utf8_lossy(&host.stdout).into_owned();
+    ensure!(host.lines().any(|it| it.contains("veth") && it.contains("mtu 1400")), "{host}");
+    Ok(())
+}
+
+fn coexistence(case: &Case<'_, '_>) -> Result<()> {
+    case.ok(&["network", "create", "--subnet", "10.61.0.0/24", "docker"])?;
+    case.network("app", &["--subnet", "10.51.0.0/24"])?;
+    ensure!(case.iptables()?.contains(":FORWARD DROP"), "Docker's policy is not there");
+    let (theirs, ours) = (case.run("theirs", "docker", &[])?, case.run("ours", "app", &[])?);
+    let _servers = (theirs.serve()?, ours.serve()?);
+    let both = case.run("both", "app", &[])?;
+    case.ok(&["network", "connect", "docker", "both"])?;
+    for (name, network) in [("theirs", "docker"), ("ours", "app")] {
+        reaches(&both.netns, SocketAddr::new(case.address(name, network, false)?, PORT))?;
+    }
+    for container in [&theirs, &ours, &both] {
+        ensure!(container.pings(WORLD_V4.into())?, "{} has no way out", container.name);
+    }
+    Ok(())
+}
+
+fn no_gwbridge(case: &Case<'_, '_>) -> Result<()> {
+    let before = case.iptables()?;
+    case.dual("app", 51)?;
+    case.network("inside", &["--internal", "--subnet", "10.52.0.0/24"])?;
+    case.run("web", "app", &["-p", "8080:7000"])?;
+    case.run("hidden", "inside", &["-p", "8081:7000"])?;
+    case.ok(&["network", "connect", "inside", "web"])?;
+    let networks = case.ok(&["network", "ls", "--format", "{{.Name}}"])?;
+    ensure!(!networks.contains("docker_gwbridge"), "{networks}");
+    let rules = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with('-')).map(str::to_owned).collect()
+    };
+    let after = case.iptables()?;
+    ensure!(rules(&before) == rules(&after), "{before}\n{after}");
+    Ok(())
+}

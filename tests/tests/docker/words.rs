@@ -1,0 +1,65 @@
+//! What the command line says: the engine's own words, whatever the driver.
+
+use anyhow::{Result, ensure};
+
+use super::case::Case;
+use super::{Scenario, both, netd};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    both("G01 G02 names are unique and networks in use stay", names),
+    both("G04 unknown networks are not found", unknown),
+    both("G05 a container is on a network once", twice),
+    both("G07 names may hold any characters", characters),
+    both("G09 inspect shows what was asked for and who is there", inspect),
+    netd("A07 unknown options of ours are refused by name", unknown_option),
+];
+
+fn names(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    case.refused_with(&case.create(&["app"]), "network with name app already exists")?;
+    case.run("web", "app", &[])?;
+    case.refused_with(&["network", "rm", "app"], "has active endpoints")
+}
+
+fn unknown(case: &Case<'_, '_>) -> Result<()> {
+    case.refused_with(&["network", "inspect", "nope"], "No such network: nope")?;
+    case.refused_with(&Case::start("web", &["--network", "nope"]), "network nope not found")
+}
+
+fn twice(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    case.run("web", "app", &[])?;
+    let before = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
+    let words = "endpoint with name web already exists in network app";
+    case.refused_with(&["network", "connect", "app", "web"], words)?;
+    let after = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
+    ensure!(before == after, "{before}\n{after}");
+    Ok(())
+}
+
+fn characters(case: &Case<'_, '_>) -> Result<()> {
+    for name in ["network.with-all_of.them", "Ünïcode"] {
+        case.network(name, &[])?;
+        case.ok(&["network", "inspect", name])?;
+        case.ok(&["network", "rm", name])?;
+    }
+    Ok(())
+}
+
+fn inspect(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &["--subnet", "10.51.0.0/24", "--gateway", "10.51.0.9", "-o", "foo=bar"])?;
+    case.run("web", "app", &[])?;
+    let shown = case.ok(&["network", "inspect", "app"])?;
+    for word in ["10.51.0.0/24", "10.51.0.9", "\"foo\": \"bar\"", "\"Name\": \"web\""] {
+        ensure!(shown.contains(word), "no {word} in {shown}");
+    }
+    let mac = case.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.app.MacAddress}}", "web"])?;
+    ensure!(mac.len() == 17 && shown.contains(&mac), "{mac}: {shown}");
+    let inside = case.exec("web", &["ip", "link", "show", "eth0"])?.stdout;
+    ensure!(inside.contains(&mac), "{mac}: {inside}");
+    Ok(())
+}
+
+fn unknown_option(case: &Case<'_, '_>) -> Result<()> {
+    case.refused_with(&case.create(&["-o", "netd.nonsense=1", "app"]), "netd.nonsense")
+}
