@@ -18,6 +18,9 @@ use crate::{Host, Netns, eventually, process};
 
 /// The engine, and its client of the same version: another may come first on the search path.
 pub const ENGINE: &str = "/usr/sbin/dockerd";
+/// What runs its containers, and its socket.
+const KEEPER: &str = "/usr/bin/containerd";
+const KEEPER_SOCKET: &str = "containerd.sock";
 const CLIENT: &str = "/usr/bin/docker";
 /// Name of the image that every container is made of.
 pub const IMAGE: &str = "busybox";
@@ -41,30 +44,103 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 exec "$@"
 "#;
 
-/// A running engine; it ends with the value, by force.
-pub struct Engine<'host> {
+/// The mounts that a host's engine sees: they outlive it, so that one started again finds what the
+/// last one's containers run on.
+pub struct Grounds<'host> {
     host: &'host Host,
     directory: PathBuf,
-    child: Child,
+    // Keeps the mount namespace.
+    anchor: Child,
+    // Keeps the containers, as a service of its own does on every machine.
+    keeper: Option<Child>,
 }
 
-impl<'host> Engine<'host> {
-    /// Starts the host's engine with further arguments and waits until it answers. `plugins` is where
-    /// it finds plugins' sockets. An engine started again finds what the last one had.
-    pub fn start(host: &'host Host, plugins: &Path, arguments: &[&str]) -> Result<Self> {
+/// A running engine; it ends with the value, by force.
+pub struct Engine<'host> {
+    directory: PathBuf,
+    child: Child,
+    host: &'host Host,
+}
+
+impl<'host> Grounds<'host> {
+    /// Makes the mounts. `plugins` is where the engine finds plugins' sockets.
+    pub fn prepare(host: &'host Host, plugins: &Path) -> Result<Self> {
         ensure!(Path::new(ENGINE).exists(), "no Docker engine; remedy: `cargo xtask setup`");
         let directory = host.directory().join("engine");
         for below in ["run", "data", "exec"] {
             fs::create_dir_all(directory.join(below))?;
         }
-        let words = words(host, &directory, plugins, arguments);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let child = host.spawn("unshare", &words, &log(&directory))?;
-        let mut engine = Self { host, directory, child };
+        let shown = |path: &Path| path.display().to_string();
+        let places = [shown(&directory), shown(plugins), crate::lab::ROOT.to_owned()];
+        let enter = ["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"];
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        let words = [&enter[..], &places, &["sleep", "infinity"]].concat();
+        let anchor = host.spawn("unshare", &words, &log(&directory))?;
+        let mut grounds = Self { host, directory, anchor, keeper: None };
+        grounds.wait_until_made()?;
+        grounds.start_keeper()?;
+        Ok(grounds)
+    }
+
+    fn start_keeper(&mut self) -> Result<()> {
+        let at = |name: &str| self.directory.join(name).display().to_string();
+        let configuration = at("containerd.toml");
+        let text = format!(
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{}\"\n",
+            at("data/containerd"),
+            at("exec/containerd"),
+            at(KEEPER_SOCKET),
+        );
+        fs::write(&configuration, text)?;
+        self.keeper = Some(self.enter(KEEPER, &["--config", &configuration])?);
+        eventually("the keeper of containers", READY_WITHIN, || {
+            Ok(std::os::unix::net::UnixStream::connect(at(KEEPER_SOCKET)).ok().map(drop))
+        })
+    }
+
+    /// Starts a program among the mounts.
+    fn enter(&self, program: &str, arguments: &[&str]) -> Result<Child> {
+        let target = self.anchor.id().to_string();
+        let words = [&["--mount", "--target", &target, program], arguments].concat();
+        self.host.spawn("nsenter", &words, &log(&self.directory))
+    }
+
+    /// The anchor becomes `sleep` when all is mounted.
+    fn wait_until_made(&mut self) -> Result<()> {
+        let name = format!("/proc/{}/comm", self.anchor.id());
+        eventually("the engine's mounts", READY_WITHIN, || {
+            if let Some(status) = self.anchor.try_wait()? {
+                let log = fs::read_to_string(log(&self.directory)).unwrap_or_default();
+                bail!("the mounts failed ({status}): {log}");
+            }
+            Ok((fs::read_to_string(&name)?.trim() == "sleep").then_some(()))
+        })
+    }
+
+    /// Starts the engine with further arguments and waits until it answers. One started again finds
+    /// what the last one had.
+    pub fn start_engine(&self, arguments: &[&str]) -> Result<Engine<'host>> {
+        let own = own_arguments(self.host, &self.directory);
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let child = self.enter(ENGINE, &[&own[..], arguments].concat())?;
+        let mut engine = Engine { directory: self.directory.clone(), child, host: self.host };
         engine.wait_until_ready().with_context(|| format!("its log:\n{}", engine.log()))?;
         Ok(engine)
     }
+}
 
+impl Drop for Grounds<'_> {
+    fn drop(&mut self) {
+        // Both only fail for a process that has ended and was waited for: then all is done.
+        for child in self.keeper.iter_mut().chain([&mut self.anchor]) {
+            let _already_ended = child.kill();
+            let _already_waited = child.wait();
+        }
+    }
+}
+
+impl<'host> Engine<'host> {
     fn wait_until_ready(&mut self) -> Result<()> {
         eventually("the engine's answer", READY_WITHIN, || {
             if let Some(status) = self.child.try_wait()? {
@@ -117,9 +193,11 @@ impl<'host> Engine<'host> {
         Ok(Netns::at(format!("/proc/{pid}/ns/net")))
     }
 
-    /// What it wrote to its log.
+    /// The last lines of its log.
     pub fn log(&self) -> String {
-        fs::read_to_string(log(&self.directory)).unwrap_or_default()
+        let log = fs::read_to_string(log(&self.directory)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
     /// Asks it to stop and waits for its end.
@@ -152,22 +230,17 @@ impl Drop for Engine<'_> {
     }
 }
 
-fn words(host: &Host, directory: &Path, plugins: &Path, arguments: &[&str]) -> Vec<String> {
+fn own_arguments(host: &Host, directory: &Path) -> [String; 7] {
     let at = |name: &str| directory.join(name).display().to_string();
-    let tests = crate::lab::ROOT;
-    let enter = ["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"];
-    let places = [directory.display().to_string(), plugins.display().to_string(), tests.to_owned()];
-    let engine = [
-        ENGINE.to_owned(),
+    [
         format!("--data-root={}", at("data")),
         format!("--exec-root={}", at("exec")),
         format!("--pidfile={}", at("pid")),
+        format!("--containerd={}", at(KEEPER_SOCKET)),
         format!("--host=unix://{}", at("docker.sock")),
         format!("--cgroup-parent=/{}/engine", host.name()),
         "--storage-driver=overlay2".to_owned(),
-    ];
-    let given = arguments.iter().map(|word| (*word).to_owned());
-    enter.map(str::to_owned).into_iter().chain(places).chain(engine).chain(given).collect()
+    ]
 }
 
 fn log(directory: &Path) -> PathBuf {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
 use netd_tests::daemon::Said;
-use netd_tests::engine::IMAGE;
+use netd_tests::engine::{Grounds, IMAGE};
 use netd_tests::wire::{Server, tcp_echo_server, udp_echo_server};
 use netd_tests::{Daemon, Engine, Host, Netns, Outside, eventually};
 
@@ -29,11 +29,20 @@ pub(super) struct Rig<'host> {
     pub(super) host: &'host Host,
     daemon: RefCell<Option<Daemon<'host>>>,
     engine: RefCell<Option<Engine<'host>>>,
+    grounds: Grounds<'host>,
 }
 
 impl<'host> Rig<'host> {
     pub(super) fn start(outside: &'host Outside, host: &'host Host) -> Result<Self> {
-        let rig = Self { outside, host, daemon: RefCell::default(), engine: RefCell::default() };
+        let plugins = host.directory().join("plugins");
+        std::fs::create_dir_all(&plugins)?;
+        let rig = Self {
+            outside,
+            host,
+            daemon: RefCell::default(),
+            engine: RefCell::default(),
+            grounds: Grounds::prepare(host, &plugins)?,
+        };
         rig.start_daemon()?;
         rig.start_engine()?;
         rig.engine().make_image()?;
@@ -46,8 +55,18 @@ impl<'host> Rig<'host> {
     }
 
     pub(super) fn start_engine(&self) -> Result<()> {
-        let plugins = self.host.directory().join("plugins");
-        *self.engine.borrow_mut() = Some(Engine::start(self.host, &plugins, &[])?);
+        *self.engine.borrow_mut() = Some(self.grounds.start_engine(&[])?);
+        Ok(())
+    }
+
+    /// Whatever a scenario that failed has ended.
+    pub(super) fn mend(&self) -> Result<()> {
+        if self.daemon.borrow().is_none() {
+            self.start_daemon()?;
+        }
+        if self.engine.borrow().is_none() {
+            self.start_engine()?;
+        }
         Ok(())
     }
 
@@ -173,6 +192,7 @@ impl<'rig, 'host> Case<'rig, 'host> {
 
     /// Removes what the scenario made and checks that nothing of it is left.
     pub(super) fn finish(&self) -> Result<()> {
+        self.rig.mend()?;
         let containers = self.ok(&["ps", "-aq"])?;
         if !containers.is_empty() {
             self.ok(&[vec!["rm", "-f"], containers.lines().collect()].concat())?;

@@ -122,7 +122,8 @@ fn show(scenario: &Scenario, verdicts: &[Verdict; 2]) {
     println!("{netd:<8} {bridge:<8} {}", scenario.name);
     for (column, verdict) in ["netd", "bridge"].iter().zip(verdicts) {
         if let Verdict::Failed(why) = verdict {
-            println!("  {column}: {}", why.replace('\n', "\n  "));
+            let short: String = why.chars().take(2500).collect();
+            println!("  {column}: {}", short.replace('\n', "\n  "));
         }
     }
 }

@@ -44,7 +44,7 @@ fn reaches_from_host(case: &Case<'_, '_>, address: IpAddr) -> Result<()> {
     let wire = netd_tests::process::built("wire")?;
     for transport in Transport::ALL {
         let target = SocketAddr::new(address, 8080).to_string();
-        let said = case.rig.host.exec(&wire, &["ask", transport.name(), &target])?;
+        let said = case.rig.host.exec(&wire, &[transport.name(), &target, "hello"])?;
         ensure!(said.status.success(), "{} {target}: {said:?}", transport.name());
     }
     Ok(())

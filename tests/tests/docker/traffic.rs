@@ -66,11 +66,11 @@ fn internal(case: &Case<'_, '_>) -> Result<()> {
 fn two_networks(case: &Case<'_, '_>) -> Result<()> {
     case.network("alpha", &["--subnet", "10.51.0.0/24"])?;
     case.network("beta", &["--subnet", "10.52.0.0/24"])?;
-    let (a, b) = (case.run("a", "alpha", &[])?, case.run("b", "beta", &[])?);
+    let (a, b) = (case.run("in-a", "alpha", &[])?, case.run("in-b", "beta", &[])?);
     let _servers = (a.serve()?, b.serve()?);
     let both = case.run("both", "beta", &[])?;
     case.ok(&["network", "connect", "alpha", "both"])?;
-    for (name, network) in [("a", "alpha"), ("b", "beta")] {
+    for (name, network) in [("in-a", "alpha"), ("in-b", "beta")] {
         reaches(&both.netns, SocketAddr::new(case.address(name, network, false)?, PORT))?;
     }
     let routes =

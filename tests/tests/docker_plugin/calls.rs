@@ -18,7 +18,7 @@ fn activation_and_capabilities_need_no_body_and_no_host() {
     );
     assert_eq!(
         engine.granted("IpamDriver.GetCapabilities", &Value::Null),
-        json!({"RequiresMACAddress": false, "RequiresRequestReplay": false})
+        json!({"RequiresMACAddress": true, "RequiresRequestReplay": false})
     );
     assert_eq!(
         engine.granted("IpamDriver.GetDefaultAddressSpaces", &Value::Null),

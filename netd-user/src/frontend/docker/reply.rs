@@ -85,12 +85,19 @@ pub(super) struct InterfaceName {
 }
 
 /// `IpamDriver.GetCapabilities`. Pools and addresses survive restarts: nothing need be told again.
-#[derive(Default, Serialize)]
+/// A MAC is asked for because engines before 29 tell an endpoint's request from others by it alone.
+#[derive(Serialize)]
 pub(super) struct PoolCapabilities {
     #[serde(rename = "RequiresMACAddress")]
     requires_mac_address: bool,
     #[serde(rename = "RequiresRequestReplay")]
     requires_request_replay: bool,
+}
+
+impl Default for PoolCapabilities {
+    fn default() -> Self {
+        Self { requires_mac_address: true, requires_request_replay: false }
+    }
 }
 
 /// `IpamDriver.GetDefaultAddressSpaces`.
