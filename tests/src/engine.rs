@@ -25,8 +25,8 @@ const CLIENT: &str = "/usr/bin/docker";
 /// Name of the image that every container is made of.
 pub const IMAGE: &str = "busybox";
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
-const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const STOPS_WITHIN: Duration = Duration::from_mins(1);
 
 /// The engine looks for plugins under `/run/docker` and for control groups under `/sys/fs/cgroup`,
 /// whatever it is told: it gets its own of both.

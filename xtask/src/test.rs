@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every test, then the count of what the run left behind, then the total alone
-//! on the last line.
+//! on the last line. `cargo xtask test docker [SCENARIO…]` runs those of the Docker plugin alone.
 
 mod leaks;
 mod tally;
@@ -17,7 +17,12 @@ use tally::Tally;
 const NEXT_VERSION: [&str; 7] =
     ["build", "--package", "netd-user", "--bin", "netd-next", "--features", "next-layout"];
 
-/// Runs the tests whose names contain one of `filters`, or all.
+/// The word that asks for the tests of Docker, and what they are.
+const DOCKER: &str = "docker";
+const DOCKER_TESTS: [&str; 6] =
+    ["--package", "netd-tests", "--test", "docker_plugin", "--test", "docker"];
+
+/// Runs the tests whose names contain one of `filters`, or all; after `docker`, those with an engine.
 #[allow(clippy::unnecessary_wraps, reason = "every chore has this form; this one exits by itself")]
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     let mut tally = Tally::default();
@@ -36,6 +41,10 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
 
 fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     setup::ensure(setup::Purpose::Test)?;
+    if let Some((DOCKER, scenarios)) = filters.split_first().map(|(it, rest)| (it.as_str(), rest)) {
+        run::run(&mut run::cargo(&["build", "--workspace"]))?;
+        return suite(&DOCKER_TESTS, scenarios, tally);
+    }
     run::run(&mut run::cargo(&["build", "--workspace"]))?;
     run::run(&mut run::cargo(&["test", "--workspace", "--no-run"]))?;
     run::run(&mut run::cargo(&NEXT_VERSION))?;

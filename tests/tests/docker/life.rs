@@ -17,7 +17,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "A32 after the engine's death its containers have their address and port again",
         engine_dies,
     ),
-    both("twenty projects come up and go without a leak", projects),
+    netd("twenty projects come up and go without a leak", projects),
     netd("flushed firewalls change nothing", flushed),
 ];
 

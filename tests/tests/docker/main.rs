@@ -58,7 +58,9 @@ fn main() -> ExitCode {
     let chosen: Vec<&Scenario> = listed.iter().filter(asked).collect();
     let filtered = listed.len() - chosen.len();
     if std::env::args().any(|word| word == "--list") || chosen.is_empty() {
-        chosen.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        for scenario in &chosen {
+            println!("{}: test", scenario.name);
+        }
         return ended(0, 0, filtered);
     }
     println!("\nrunning {} tests\n{:<8} {:<8} scenario", chosen.len(), "netd", "bridge");
