@@ -14,6 +14,7 @@ mod generate;
 mod ipam;
 mod network;
 mod output;
+mod plugin;
 mod ports;
 mod process;
 mod run;
@@ -111,7 +112,13 @@ struct DaemonArgs {
 
 /// Does what the arguments of this process say.
 pub fn run(wiring: Wiring) -> ExitCode {
-    let line = CommandLine::parse();
+    let line = match plugin::read(std::env::args_os()) {
+        plugin::Asked::Metadata => {
+            println!("{}", plugin::metadata());
+            return ExitCode::SUCCESS;
+        }
+        plugin::Asked::Words(words) => CommandLine::parse_from(words),
+    };
     let mut out = BufWriter::new(std::io::stdout());
     let done =
         Client::new(&line.host).and_then(|client| dispatch(line.verb, &client, wiring, &mut out));

@@ -154,6 +154,8 @@ impl<'host> Engine<'host> {
     pub fn docker(&self, arguments: &[&str]) -> Result<Said> {
         let socket = format!("unix://{}", self.directory.join("docker.sock").display());
         let mut command = Command::new(CLIENT);
+        // Nobody's own configuration: plugins of the command line are found below this one.
+        command.env("DOCKER_CONFIG", self.directory.join("config"));
         command.args(["-H", &socket]).args(arguments);
         let output = process::output(&mut command, b"")?;
         Ok(Said {
@@ -168,6 +170,14 @@ impl<'host> Engine<'host> {
         let said = self.docker(arguments)?;
         ensure!(said.code == Some(0), "`docker {}` failed: {said:?}", arguments.join(" "));
         Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// Makes a program a plugin of its client: `docker NAME` runs it.
+    pub fn install_client_plugin(&self, name: &str, program: &Path) -> Result<()> {
+        let plugins = self.directory.join("config/cli-plugins");
+        fs::create_dir_all(&plugins)?;
+        let link = plugins.join(format!("docker-{name}"));
+        std::os::unix::fs::symlink(program, &link).with_context(|| link.display().to_string())
     }
 
     /// Makes the image that containers are made of: a static busybox and nothing else.

@@ -45,7 +45,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 17] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -63,9 +63,6 @@ const PACKAGES: [Package; 19] = [
     program("prometheus", "promtool", Purpose::Test),
     program("socat", "socat", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),
-    program("busybox-static", "busybox", Purpose::Test),
-    // The engine of the tests of Docker; they start one of their own.
-    program("docker.io", "dockerd", Purpose::Test),
 ];
 
 /// Only compiling the linker needs these.

@@ -11,6 +11,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     both("G05 a container is on a network once", twice),
     both("G07 names may hold any characters", characters),
     both("G09 inspect shows what was asked for and who is there", inspect),
+    netd("docker netd shows what docker itself can't", client_plugin),
     netd("A07 unknown options of ours are refused by name", unknown_option),
 ];
 
@@ -57,6 +58,21 @@ fn inspect(case: &Case<'_, '_>) -> Result<()> {
     ensure!(mac.len() == 17 && shown.contains(&mac), "{mac}: {shown}");
     let inside = case.exec("web", &["ip", "link", "show", "eth0"])?.stdout;
     ensure!(inside.contains(&mac), "{mac}: {inside}");
+    Ok(())
+}
+
+fn client_plugin(case: &Case<'_, '_>) -> Result<()> {
+    let netd = netd_tests::process::built("netd")?;
+    case.rig.engine().install_client_plugin("netd", &netd)?;
+    case.network("app", &[])?;
+    case.run("web", "app", &["-p", "8080:7000"])?;
+    let key = case.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "web"])?;
+    let sandbox = key.rsplit('/').next().unwrap_or_default();
+    let daemon = format!("unix://{}", case.rig.daemon().places().socket().display());
+    let shown = case.ok(&["netd", "-H", &daemon, "port", sandbox])?;
+    ensure!(shown.contains("7000/tcp -> 0.0.0.0:8080"), "{shown}");
+    let help = case.ok(&["help"])?;
+    ensure!(help.contains("Container networking by eBPF"), "{help}");
     Ok(())
 }
 
