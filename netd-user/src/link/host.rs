@@ -12,7 +12,7 @@ use rtnetlink::sys::Socket;
 use super::cache::{Cache, LinkRecord};
 use super::listener::{self, Heard};
 use super::netlink::Netlink;
-use super::{LinkError, facts, gateway, netns, veth};
+use super::{LinkError, facts, gateway, netns, sysctl, veth};
 use crate::desired::{Desired, Link};
 use crate::facts::HostFacts;
 
@@ -150,7 +150,13 @@ impl HostLinks {
     /// Raises the host's end of a link of ours.
     pub async fn raise(&mut self, name: &str) -> Result<(), LinkError> {
         self.catch_up().await?;
-        self.netlink.raise(name, self.own_index(name)?).await
+        let index = self.own_index(name)?;
+        self.netlink.raise(name, index).await?;
+        let is_gateway = self.cache.link(name).is_some_and(|link| link.fact.kind == "bridge");
+        if is_gateway && sysctl::has_ipv6(name) {
+            return self.netlink.add_group_route(name, index).await;
+        }
+        Ok(())
     }
 
     /// Deletes a link of ours; one that is gone already is no error.

@@ -1,6 +1,6 @@
 //! Requests to one namespace's route netlink: links, addresses, routes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use futures_util::stream::FuturesOrdered;
@@ -11,7 +11,7 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 use rtnetlink::packet_route::link::{LinkExtentMask, LinkMessage};
-use rtnetlink::packet_route::route::{RouteFlags, RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteFlags, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
@@ -147,6 +147,26 @@ impl Netlink {
         }
         let request = self.handle.route().add(message).replace();
         request.execute().await.map_err(refused("add route", route.destination.to_string()))
+    }
+
+    /// Lets the host's stack hear IPv6 groups on a link that is up: the kernel makes this route by
+    /// itself only where there is a carrier (`addrconf_add_mroute`). Its metric is the link's alone: a
+    /// route of another link with the same one would be in the way.
+    pub(super) async fn add_group_route(&self, name: &str, index: u32) -> Result<(), LinkError> {
+        const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
+        const KERNEL_METRIC: u32 = 256;
+        const GROUPS: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+        let message = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(GROUPS, 8)
+            .output_interface(index)
+            .table_id(LOCAL)
+            .kind(RouteType::Multicast)
+            .priority(KERNEL_METRIC + index)
+            .build();
+        match self.handle.route().add(message).execute().await {
+            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(()),
+            other => other.map_err(refused("add the route of groups to", name)),
+        }
     }
 
     /// Removes a route through a link; one that is gone already is no error.
