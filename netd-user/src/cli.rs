@@ -42,6 +42,8 @@ pub struct Wiring {
     pub daemon: fn(Option<&Path>) -> ExitCode,
     /// Reads from the same configuration where the daemon would put things.
     pub places: fn(Option<&Path>) -> Result<Places, String>,
+    /// Tells (`dry_run`) or removes all that a daemon of the same configuration has on the host.
+    pub uninstall: fn(Option<&Path>, bool) -> ExitCode,
     /// The capabilities that the daemon needs.
     pub needed: &'static [Need],
 }
@@ -95,6 +97,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Run the daemon
     Daemon(DaemonArgs),
+    /// Remove all that the daemon has changed on this host: links, programs, settings, files
+    Uninstall(UninstallArgs),
     /// Print the completion script of a shell
     Completion(generate::CompletionArgs),
     /// Write the manual pages
@@ -108,6 +112,16 @@ struct DaemonArgs {
     /// Configuration [default: /etc/netd/netd.toml, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct UninstallArgs {
+    /// Configuration of the daemon that was here [default: /etc/netd/netd.toml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only tell what would be removed
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Does what the arguments of this process say.
@@ -142,6 +156,9 @@ fn dispatch(
             return check::check(places, wiring.needed, out).map(ExitCode::from);
         }
         Verb::Daemon(args) => return Ok((wiring.daemon)(args.config.as_deref())),
+        Verb::Uninstall(args) => {
+            return Ok((wiring.uninstall)(args.config.as_deref(), args.dry_run));
+        }
         Verb::Network(verb) => verb.run(client, out),
         Verb::Port(args) => sandbox::port(&args, client, out),
         Verb::Ps(args) => sandbox::ls(&args, client, out),
@@ -189,6 +206,7 @@ mod tests {
             "netd log-level",
             "netd check --config",
             "netd daemon extra",
+            "netd uninstall extra",
             "netd completion csh",
             "netd man",
             "netd version extra",

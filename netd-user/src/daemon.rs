@@ -8,6 +8,7 @@ mod logging;
 mod privilege;
 mod services;
 mod telemetry;
+pub mod uninstall;
 mod witness;
 
 use std::collections::BTreeMap;

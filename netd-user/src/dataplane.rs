@@ -13,6 +13,7 @@ mod maps;
 pub mod object;
 mod pin;
 mod programs;
+pub mod remains;
 pub mod stats;
 pub mod sweep;
 mod syscall;
@@ -180,11 +181,6 @@ impl Dataplane {
     /// Garbage collection of the flow table.
     pub fn sweeper(&self) -> Sweeper {
         Sweeper::new(self.maps.clone())
-    }
-
-    /// Removes all pins: programs detach, maps go with the last reader.
-    pub fn remove(self) -> Result<(), DataplaneError> {
-        self.dirs.remove()
     }
 }
 

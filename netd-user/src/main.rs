@@ -6,5 +6,10 @@ use netd_user::cli::{self, Wiring};
 use netd_user::daemon;
 
 fn main() -> ExitCode {
-    cli::run(Wiring { daemon: daemon::main, places: daemon::places, needed: daemon::NEEDED })
+    cli::run(Wiring {
+        daemon: daemon::main,
+        places: daemon::places,
+        uninstall: daemon::uninstall::main,
+        needed: daemon::NEEDED,
+    })
 }

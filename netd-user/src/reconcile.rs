@@ -11,6 +11,7 @@ pub mod kernel;
 mod ledger;
 #[cfg(test)]
 mod memory;
+pub mod remains;
 mod resolvers;
 mod tables;
 
@@ -39,6 +40,7 @@ pub use effects::Effects;
 pub use kernel::KernelEffects;
 
 use effects::{Entries, Observed};
+use remains::Remains;
 use tables::{Plan, Write};
 
 /// Where a daemon keeps what it has in the kernel, and how large.
@@ -160,7 +162,9 @@ impl Reconciler<KernelEffects> {
 
     /// Removes everything of ours from the host: links, namespaces, programs, maps, settings.
     pub async fn uninstall(self) -> Result<(), ReconcileError> {
-        self.effects.uninstall().await
+        let places = self.effects.places().clone();
+        drop(self);
+        Remains::of(places).await?.remove_all().await
     }
 }
 

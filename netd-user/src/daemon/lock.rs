@@ -58,6 +58,12 @@ impl Lock {
     }
 }
 
+/// Who holds the lock at `path`, as the other wrote it; none where nobody does. Changes nothing.
+pub(super) fn holder_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| holder(&mut file))
+}
+
 fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -87,7 +93,9 @@ mod tests {
             directory.path().display()
         );
         assert_eq!(second.to_string(), sentence);
+        assert_eq!(holder_of(&directory.path().join("netd.lock")), Some(own.to_string()));
         drop(first);
+        assert_eq!(holder_of(&directory.path().join("netd.lock")), None);
         Lock::take(directory.path(), "state-dir", "netd.lock").expect("free again");
     }
 }

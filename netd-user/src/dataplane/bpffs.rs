@@ -49,7 +49,7 @@ impl PinDirs {
     }
 
     /// The directories below `root`, made or not.
-    fn below(root: &Path) -> Self {
+    pub(super) fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), version: root.join(format!("{ABI:016x}")) }
     }
 
@@ -99,18 +99,15 @@ impl PinDirs {
         self.root.join("expedited")
     }
 
-    /// Removes the pins of every version, and the mount where it is our own.
-    pub(super) fn remove(&self) -> Result<(), DataplaneError> {
-        for pins in self.versions()? {
-            pins.remove()?;
-        }
+    /// Removes the empty root, and the mount where it is our own.
+    pub(super) fn remove_root(&self) -> Result<(), DataplaneError> {
         // Fails where the directory lies on a bpffs of somebody else, and that is fine.
         let _ = umount2(&self.root, MntFlags::MNT_DETACH);
         fs::remove_dir(&self.root).map_err(failed("remove", &self.root))
     }
 
-    /// A fresh bpffs comes with files of the kernel's own (`maps.debug`): they are no version.
-    fn versions(&self) -> Result<Vec<EarlierPins>, DataplaneError> {
+    /// The pins of every version. A fresh bpffs comes with files of the kernel's own (`maps.debug`): they are no version.
+    pub(super) fn versions(&self) -> Result<Vec<EarlierPins>, DataplaneError> {
         let entries = fs::read_dir(&self.root).map_err(failed("list", &self.root))?;
         let pins = |path: PathBuf| Some(EarlierPins { abi: abi_of(&path)?, path });
         Ok(entries.flatten().filter_map(|entry| pins(entry.path())).collect())

@@ -212,6 +212,15 @@ pub(super) fn lift_guard(links: &Path) -> Result<(), DataplaneError> {
     ["post_bind4", "post_bind6"].iter().try_for_each(|name| take_off(&links.join(socket_pin(name))))
 }
 
+/// A pinned link in words.
+pub(super) fn describe(pin: &Path) -> String {
+    match (parse_pin(pin), socket_hook(pin)) {
+        (Some((link, hook)), _) => format!("program {} on link {link}", hook.name()),
+        (None, Some(hook)) => format!("program {hook} on the cgroup's sockets"),
+        (None, None) => format!("the program pinned at {}", pin.display()),
+    }
+}
+
 fn socket_pin(name: &str) -> String {
     format!("cgroup-{name}")
 }
@@ -248,7 +257,7 @@ fn load_one(program: &mut Program) -> Result<(), ProgramError> {
 }
 
 /// Detaches what is pinned, at once, and removes the pin; no pin needs nothing.
-fn take_off(path: &Path) -> Result<(), DataplaneError> {
+pub(super) fn take_off(path: &Path) -> Result<(), DataplaneError> {
     match KernelLink::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         opened => opened.and_then(|pinned| pinned.detach()).map_err(failed("detach", path))?,

@@ -52,14 +52,20 @@ pub fn reserve_ports(state_dir: &Path, (first, last): (u16, u16)) -> Result<(), 
     write_reserved(&ports)
 }
 
+/// The reserved ports that we added, as the kernel writes them; none where none were noted.
+pub fn added_ports(state_dir: &Path) -> Result<Option<String>, LinkError> {
+    let remembered = state_dir.join(ADDED_PORTS);
+    match fs::read_to_string(&remembered) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &remembered)(error)),
+    }
+}
+
 /// Gives the masquerade ports back. Ports that others reserved meanwhile stay so.
 pub fn restore_ports(state_dir: &Path) -> Result<(), LinkError> {
+    let Some(text) = added_ports(state_dir)? else { return Ok(()) };
     let remembered = state_dir.join(ADDED_PORTS);
-    let text = match fs::read_to_string(&remembered) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("read", &remembered)(error)),
-    };
     let mut ports = PortSet::of(&reserved_ports()?);
     ports.remove(&parse_ranges(&text));
     write_reserved(&ports)?;

@@ -13,6 +13,7 @@ use super::effects::{Effects, Entries, Observed, Outcome};
 use super::faults::Faults;
 use super::held_ports::HeldPorts;
 use super::ledger::Ledger;
+use super::remains::Places;
 use super::resolvers::Resolvers;
 use super::{ReconcileError, ReconcilerOptions};
 use crate::dataplane::Dataplane;
@@ -32,7 +33,7 @@ pub struct KernelEffects {
     ledger: Ledger,
     resolvers: Resolvers,
     faults: Faults,
-    state_dir: PathBuf,
+    places: Places,
     cgroup: Option<PathBuf>,
     guard_lifted: bool,
     owner: u32,
@@ -56,7 +57,7 @@ impl KernelEffects {
             ports: HeldPorts::default(),
             ledger: Ledger::open(&options.state_dir)?,
             faults: Faults::from_environment(),
-            state_dir: options.state_dir,
+            places: Places { bpffs_dir: options.bpffs_dir, state_dir: options.state_dir },
             cgroup: options.cgroup,
             guard_lifted: false,
             owner,
@@ -80,19 +81,9 @@ impl KernelEffects {
         self.owner
     }
 
-    /// Removes everything of ours; goes on past errors and tells the first.
-    pub async fn uninstall(mut self) -> Result<(), ReconcileError> {
-        let mut first = Ok(());
-        let found = self.links.observe(&Desired::default(), &BTreeMap::new()).await?;
-        for name in found.keys() {
-            first = first.and(self.links.delete(name).await);
-        }
-        for path in self.ledger.namespaces()? {
-            first = first.and(netns::delete(&path)).and(self.ledger.remove(&path));
-        }
-        let restored = first.and(facts::restore_ports(&self.state_dir));
-        self.dataplane.remove()?;
-        Ok(restored?)
+    /// Where this daemon has its things.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Links that an earlier run pinned get this run's programs, before anything else is done.

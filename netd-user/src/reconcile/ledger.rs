@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::link::LinkError;
 
+/// The directory, under the state directory.
+pub const NAMESPACES: &str = "namespaces";
+
 /// A directory with one symbolic link per namespace.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -20,9 +23,14 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Under the state directory.
     pub(super) fn open(state_dir: &Path) -> Result<Self, LinkError> {
-        let dir = state_dir.join("namespaces");
-        fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
-        Ok(Self { dir })
+        let ledger = Self::at(state_dir);
+        fs::create_dir_all(&ledger.dir).map_err(failed("create", &ledger.dir))?;
+        Ok(ledger)
+    }
+
+    /// The same without making it: where there is none, it has no entries.
+    pub(super) fn at(state_dir: &Path) -> Self {
+        Self { dir: state_dir.join(NAMESPACES) }
     }
 
     /// Remembers a namespace.
@@ -47,7 +55,11 @@ impl Ledger {
 
     /// All of them, whether they exist or not.
     pub(super) fn namespaces(&self) -> Result<Vec<PathBuf>, LinkError> {
-        let entries = fs::read_dir(&self.dir).map_err(failed("list", &self.dir))?;
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("list", &self.dir)(error)),
+        };
         Ok(entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect())
     }
 

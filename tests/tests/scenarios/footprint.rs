@@ -8,14 +8,14 @@ use super::{World, container, network};
 
 const PORTS: [&str; 4] = ["-p", "8080:7000", "-p", "8443:7001/udp"];
 
-fn say(host: &Host, program: &str, arguments: &[&str]) -> String {
+pub(super) fn say(host: &Host, program: &str, arguments: &[&str]) -> String {
     let said = host.exec(program, arguments).unwrap();
     assert!(said.status.success(), "{program}: {said:?}");
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
 /// Rules without their counters and times.
-fn rules(host: &Host) -> Vec<String> {
+pub(super) fn rules(host: &Host) -> Vec<String> {
     let saved = ["iptables-save", "ip6tables-save"].map(|program| say(host, program, &[]));
     let listed = say(host, "nft", &["list", "ruleset"]);
     let lines = saved.iter().chain([&listed]).flat_map(|text| text.lines());
@@ -23,7 +23,7 @@ fn rules(host: &Host) -> Vec<String> {
 }
 
 /// Settings, but those of links of their own and those that count.
-fn settings(host: &Host) -> BTreeMap<String, String> {
+pub(super) fn settings(host: &Host) -> BTreeMap<String, String> {
     let all = host.exec("sysctl", &["-a"]).unwrap();
     let all = String::from_utf8_lossy(&all.stdout).into_owned();
     let pairs = all.lines().filter_map(|line| line.split_once(" = "));

@@ -34,6 +34,7 @@ mod segment;
 mod settings;
 mod switch;
 mod topology;
+mod uninstall;
 mod verbs;
 
 use std::net::{IpAddr, SocketAddr};
