@@ -12,6 +12,7 @@ mod files;
 mod flags;
 mod generate;
 mod ipam;
+mod members;
 mod network;
 mod output;
 mod plugin;

@@ -3,6 +3,7 @@
 //! Law: what is written (`RawConfig`) and what is checked (`Config`) are two types, and every refusal
 //! names file, line, key and remedy.
 
+mod changes;
 mod check;
 mod raw;
 

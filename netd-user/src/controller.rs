@@ -8,6 +8,7 @@ mod circumstances;
 mod due;
 mod effective;
 mod owner;
+mod parts;
 mod ports;
 mod worker;
 mod world;
@@ -29,7 +30,8 @@ use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler};
 use crate::store::StoreError;
 
 pub use circumstances::{Host, ProcHost};
-pub use worker::{Parts, StartError, Worker};
+pub use parts::{Parts, StartError};
+pub use worker::Worker;
 
 /// Commands that may wait at once; the next one is told that the daemon is busy.
 pub const QUEUE_LEN: usize = 256;
@@ -96,6 +98,17 @@ impl Default for Tuning {
     }
 }
 
+/// Settings that a running controller can change.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Settings of the model; the ULA prefix stays the store's.
+    pub settings: Settings,
+    /// Settings of the compiler.
+    pub compile: CompileSettings,
+    /// How often the kernel is compared in full.
+    pub verify_interval: Duration,
+}
+
 /// What everybody may see of the state, as of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -148,6 +161,7 @@ pub struct Controller {
     requests: mpsc::Sender<Request>,
     view: Arc<ArcSwap<View>>,
     settings: Arc<Settings>,
+    live: Arc<watch::Sender<Option<Live>>>,
     deadline: Duration,
 }
 
@@ -206,7 +220,12 @@ impl Controller {
         Arc::clone(&self.view.load().model)
     }
 
-    /// The settings that the model obeys.
+    /// From the next command on other settings hold; the kernel follows at once.
+    pub fn reload(&self, live: Live) {
+        self.live.send_replace(Some(live));
+    }
+
+    /// The settings that the model obeyed at start.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -5,7 +5,9 @@
 
 mod lock;
 mod logging;
+mod manager;
 mod privilege;
+mod reload;
 mod services;
 mod telemetry;
 pub mod uninstall;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use crate::api::{Counters, MapStatus};
 use crate::observe::events::Listener;
 
-pub use api::{Api, Defaults, LogControl};
+pub use api::{Api, Defaults, LogControl, SharedDefaults};
 pub use error::ApiError;
 
 /// What the dataplane tells about itself. Calls may block for milliseconds.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::host::Host;
 use crate::{eventually, process};
 
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running daemon; it ends with the value, by force.
@@ -135,6 +135,14 @@ impl<'host> Daemon<'host> {
         Self::start_with(host, Places::of(host), "", &[environment, &["netd"]].concat())
     }
 
+    /// Starts the host's daemon where not all can be had that its store asks for.
+    pub fn start_degraded(host: &'host Host) -> Result<Self> {
+        let mut daemon = Self::spawn(host, Places::of(host), "", &["netd"])?;
+        // Its answer is a table, whatever it says.
+        daemon.wait_for_answer(|said| !said.stdout.is_empty())?;
+        Ok(daemon)
+    }
+
     /// Starts another version of the host's daemon: a program built beside `netd`.
     pub fn start_version(host: &'host Host, program: &str) -> Result<Self> {
         Self::start_with(host, Places::of(host), "", &[program])
@@ -145,34 +153,39 @@ impl<'host> Daemon<'host> {
         Self::start_with(host, places, settings, &["netd"])
     }
 
-    /// `command` ends with the program, after variables of its environment.
     fn start_with(
         host: &'host Host,
         places: Places,
         settings: &str,
         command: &[&str],
     ) -> Result<Self> {
+        let mut daemon = Self::spawn(host, places, settings, command)?;
+        daemon.wait_for_answer(|said| said.code == Some(0))?;
+        Ok(daemon)
+    }
+
+    /// `command` ends with the program, after variables of its environment.
+    fn spawn(host: &'host Host, places: Places, settings: &str, command: &[&str]) -> Result<Self> {
         let file = places.write_configuration(settings)?.to_string_lossy().into_owned();
         let (program, environment) = command.split_last().context("a program")?;
         let program = process::built(program)?.to_string_lossy().into_owned();
         let run = [&program, "daemon", "--config", &file];
         let arguments = [&["NETD_FAULT="], environment, &run[..]].concat();
         let child = host.spawn("env", &arguments, &places.log_file())?;
-        let mut daemon = Self { host, places, child };
-        daemon.wait_until_ready().with_context(|| format!("its log:\n{}", daemon.places.log()))?;
-        Ok(daemon)
+        Ok(Self { host, places, child })
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
-        eventually("the daemon's answer", READY_WITHIN, || {
+    fn wait_for_answer(&mut self, is_one: fn(&Said) -> bool) -> Result<()> {
+        let answered = eventually("the daemon's answer", READY_WITHIN, || {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended ({status})");
             }
             if !self.places.socket().exists() {
                 return Ok(None);
             }
-            Ok((self.cli(&["status"])?.code == Some(0)).then_some(()))
-        })
+            Ok(is_one(&self.cli(&["status"])?).then_some(()))
+        });
+        answered.with_context(|| format!("its log:\n{}", self.places.log()))
     }
 
     /// Runs the command line against this daemon, whatever it answers.

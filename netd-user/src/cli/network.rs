@@ -295,9 +295,19 @@ pub(super) fn delete_each(
     client: &Client,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
+    remove_each(names, |name| client.delete(&path(name)), force, out)
+}
+
+/// Removes each object by `remove` and prints its name; failures do not keep the rest.
+pub(super) fn remove_each(
+    names: &[String],
+    remove: impl Fn(&str) -> Result<(), CliError>,
+    force: bool,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
     let mut failures = Vec::new();
     for name in names {
-        match client.delete(&path(name)) {
+        match remove(name) {
             Ok(()) => writeln!(out, "{name}")?,
             Err(error) if force && error.is_not_found() => {}
             Err(error @ CliError::Daemon { .. }) => failures.push(error),

@@ -113,6 +113,23 @@ pub(super) fn watch(process: &Child) -> nix::Result<OwnedFd> {
     owned(fd)
 }
 
+/// A descriptor of the process with that number: it names no other, even after the number has gone
+/// to one.
+pub(super) fn open_process(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes numbers only.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Ends the process at once.
+pub(super) fn kill(process: &OwnedFd) -> nix::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    let fd = process.as_raw_fd();
+    // SAFETY: the descriptor is open for the call, and without information there is nothing to read.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, no_info, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// The descriptor that a system call returned.
 fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = i32::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;

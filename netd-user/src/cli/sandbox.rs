@@ -12,7 +12,8 @@ use super::attach::AttachArgs;
 use super::client::{Client, escape};
 use super::error::CliError;
 use super::flags::{self, Pair};
-use super::network::{delete_each, fetch_each, tell_all};
+use super::members;
+use super::network::{fetch_each, remove_each, tell_all};
 use super::output::{Listing, Row, shown_id, shown_labels, write_inspected};
 use super::ports;
 use super::run;
@@ -25,7 +26,7 @@ use crate::api::{Created, PublishedPort, SandboxInspect};
 pub(super) enum SandboxVerb {
     /// Create a sandbox that another runtime fills, and print its id
     Create(Box<CreateArgs>),
-    /// Remove sandboxes with their endpoints
+    /// Remove sandboxes with their endpoints, and end what 'run' started in them
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
     /// List sandboxes
@@ -114,7 +115,7 @@ impl SandboxVerb {
     pub(super) fn run(self, client: &Client, out: &mut dyn Write) -> Result<ExitCode, CliError> {
         match self {
             Self::Create(args) => create(&args, client, out),
-            Self::Rm(args) => delete_each(&args.sandboxes, path, args.force, client, out),
+            Self::Rm(args) => rm(&args, client, out),
             Self::Ls(args) => ls(&args, client, out),
             Self::Exec(args) => return Ok(run::exec(&args.sandbox, &args.command, client)),
             Self::Inspect(args) => inspect(&args, client, out),
@@ -139,6 +140,20 @@ fn create(args: &CreateArgs, client: &Client, out: &mut dyn Write) -> Result<(),
     }
     let sandbox: SandboxInspect = client.get(&path(&created.id))?;
     Ok(writeln!(out, "{}", sandbox.netns)?)
+}
+
+fn rm(args: &RmArgs, client: &Client, out: &mut dyn Write) -> Result<(), CliError> {
+    remove_each(&args.sandboxes, |sandbox| remove(sandbox, client), args.force, out)
+}
+
+/// A sandbox goes by itself with its process: that it is gone then is what was asked for.
+fn remove(sandbox: &str, client: &Client) -> Result<(), CliError> {
+    let sandbox: SandboxInspect = client.get(&path(sandbox))?;
+    let ended = members::end(&sandbox)?;
+    match client.delete(&path(&sandbox.id)) {
+        Err(error) if error.is_not_found() && ended > 0 => Ok(()),
+        removed => removed,
+    }
 }
 
 fn inspect(args: &InspectArgs, client: &Client, out: &mut dyn Write) -> Result<(), CliError> {

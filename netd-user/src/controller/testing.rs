@@ -150,6 +150,8 @@ impl Host for StillHost {
 
 /// A controller that runs, with everything a test may want to turn.
 pub(crate) struct Bench {
+    /// Turns of the controller's loop.
+    pub(crate) turns: watch::Receiver<u64>,
     pub(crate) controller: Controller,
     pub(crate) kernel: FakeKernel,
     pub(crate) store: MemoryStore,
@@ -188,10 +190,11 @@ pub(crate) async fn bench_over(
         tuning,
         changes: host_changes,
     };
-    let (worker, controller) = Worker::start(parts).await?;
+    let (mut worker, controller) = Worker::start(parts).await?;
+    let turns = worker.count_turns(Duration::from_millis(5));
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(worker.run(stopped));
-    Ok(Bench { controller, kernel, store, changes, stop, task })
+    Ok(Bench { controller, kernel, store, changes, stop, task, turns })
 }
 
 /// Waits until `holds`, at most five seconds.

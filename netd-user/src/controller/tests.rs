@@ -50,6 +50,44 @@ async fn a_start_makes_the_predefined_networks_and_keeps_them() {
 }
 
 #[tokio::test]
+async fn a_controller_that_is_stuck_counts_no_turns() {
+    let bench = bench().await;
+    let mut turns = bench.turns.clone();
+    for _ in 0..3 {
+        turns.changed().await.expect("a turn");
+    }
+    bench.kernel.slow_down(Duration::from_secs(3600));
+    let controller = bench.controller.clone();
+    let stuck = tokio::spawn(async move { controller.execute(network("blue")).await });
+    let still = Duration::from_millis(500);
+    let silence = async { while tokio::time::timeout(still, turns.changed()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), silence).await.expect("no more turns");
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn settings_told_to_a_running_controller_hold_from_then_on() {
+    let bench = bench().await;
+    let pool = |model: &Model, name: &str| {
+        let network = model.networks.values().find(|n| n.name == name).expect("a network");
+        format!("{:?}", network.pools)
+    };
+    let config = crate::config::Config::parse(
+        "default-address-pools = [{ base = '10.123.0.0/16', size = 24 }]",
+        std::path::Path::new("netd.toml"),
+    )
+    .expect("a configuration");
+    bench.controller.reload(Live {
+        settings: config.base_settings().clone(),
+        compile: config.compile_settings(),
+        verify_interval: config.verify_interval,
+    });
+    bench.controller.execute(network("blue")).await.expect("network");
+    let found = pool(&bench.controller.model(), "blue");
+    assert!(found.contains("10.123.0.0"), "{found}");
+}
+
+#[tokio::test]
 async fn what_was_done_is_there_after_a_restart() {
     let first = bench().await;
     first.controller.execute(network("blue")).await.expect("network");

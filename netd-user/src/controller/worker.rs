@@ -1,6 +1,7 @@
 //! The task that owns the model and the kernel: commands one by one, and the work nobody asked for.
 
 mod ends;
+mod live;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,53 +14,18 @@ use super::due::{Due, at};
 use super::effective::LeftOut;
 use super::owner::{Departed, Owners};
 use super::{
-    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Observer, QUEUE_LEN, Request,
-    Tuning, Unheard, View, circumstances, ports, told_to_stop, world,
+    Compiler, Controller, ControllerError, Host, HostChanges, Kernel, Live, Observer, Parts,
+    QUEUE_LEN, Request, StartError, Tuning, Unheard, View, circumstances, ports, told_to_stop,
+    world,
 };
-use crate::compile::CompileSettings;
 use crate::facts::HostFacts;
-use crate::model::{Command, Model, Outcome, Proto, Refusal, Settings};
+use crate::model::{Command, Model, Outcome, Proto, Settings};
 use crate::reconcile::ReconcileError;
 use crate::store::{Change, Memory, Store, StoreError};
+use live::Turns;
 
 /// How often a random port found busy is drawn anew, as Docker does.
 const PORT_TRIES: usize = 10;
-
-/// What a controller is made of.
-#[derive(Debug)]
-pub struct Parts<K, S, H> {
-    /// The reconciler.
-    pub kernel: K,
-    /// Durable state.
-    pub store: S,
-    /// Clock, entropy, port settings.
-    pub host: H,
-    /// Settings of the model; its ULA prefix is replaced by the store's.
-    pub settings: Settings,
-    /// Settings of the compiler.
-    pub compile: CompileSettings,
-    /// Numbers.
-    pub tuning: Tuning,
-    /// Fires when the host changed.
-    pub changes: HostChanges,
-}
-
-/// Why the controller can't begin.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store refuses.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The host can't be looked at.
-    #[error("the host can't be read: {0}")]
-    Facts(#[from] ReconcileError),
-    /// The predefined networks don't fit the configuration.
-    #[error("the predefined networks can't be made: {0}")]
-    Predefined(#[from] Refusal),
-    /// The machine gives no entropy.
-    #[error("no random numbers: {0}")]
-    Entropy(std::io::Error),
-}
 
 /// The one owner of the model.
 pub struct Worker<K, S, H> {
@@ -73,6 +39,8 @@ pub struct Worker<K, S, H> {
     changes: HostChanges,
     memory: Memory,
     requests: mpsc::Receiver<Request>,
+    live: watch::Receiver<Option<Live>>,
+    turns: Turns,
     published: Arc<ArcSwap<View>>,
     owners: Owners,
     departed: mpsc::UnboundedReceiver<Departed>,
@@ -116,10 +84,12 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         let (requests_sender, requests) = mpsc::channel(QUEUE_LEN);
         let (departed_sender, departed) = mpsc::unbounded_channel();
         let published = Arc::new(ArcSwap::default());
+        let (live_sender, live) = watch::channel(None);
         let controller = Controller {
             requests: requests_sender,
             view: Arc::clone(&published),
             settings: Arc::clone(&settings),
+            live: Arc::new(live_sender),
             deadline: tuning.deadline,
         };
         let state = State { facts, revision: contents.revision, ..State::default() };
@@ -131,10 +101,12 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             settings,
             compiler: Compiler { settings: compile },
             due: Due::new(&tuning),
+            turns: Turns::every(tuning.verify_interval),
             tuning,
             changes,
             memory,
             requests,
+            live,
             published,
             owners: Owners::new(departed_sender),
             departed,
@@ -160,6 +132,8 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
                 () = sleep_until(due.verify) => self.verify().await,
                 () = at(due.settle) => self.settle().await,
                 () = at(due.retry) => self.retry().await,
+                () = self.turns.next() => {}
+                Ok(()) = self.live.changed() => self.take_over().await,
                 Ok(()) = self.changes.changed() => self.due.settle(),
                 request = self.requests.recv() => match request {
                     Some(request) => self.serve(request).await,

@@ -1,18 +1,18 @@
 //! The running daemon: the tasks, what connects them, and the signals.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sd_notify::NotifyState;
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::reload::Reloader;
 use super::telemetry::DataplaneTelemetry;
 use super::witness::NameWitness;
-use super::{DaemonError, Settled, logging, reconciler_options};
+use super::{DaemonError, Settled, manager, reconciler_options};
 use crate::config::Config;
 use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, told_to_stop};
 use crate::dataplane::events::EventReader;
@@ -52,17 +52,17 @@ struct Services {
     controller: JoinHandle<()>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
+    reloader: Reloader,
 }
 
 /// Lives until told to stop.
 pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
     let mut signals = Signals::listen()?;
-    let (log, path) = (settled.log.clone(), settled.config_path.clone());
     let mut services = tokio::select! {
         started = start(settled) => started?,
         () = signals.stop() => return Ok(()),
     };
-    notify(&[NotifyState::Ready]);
+    manager::ready(&services.reloader.controller.view());
     tracing::info!("ready");
     let result = loop {
         tokio::select! {
@@ -72,18 +72,22 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
             })),
             word = signals.next() => match word {
                 Word::Stop => break Ok(()),
-                Word::Reload => reload(&log, path.as_deref()),
+                Word::Reload => {
+                    manager::reloading();
+                    services.reloader.reload();
+                    manager::ready(&services.reloader.controller.view());
+                }
             },
         }
     };
-    notify(&[NotifyState::Stopping]);
+    manager::stopping();
     tracing::info!("stopping; the dataplane goes on");
     services.end().await;
     result
 }
 
 async fn start(settled: Settled) -> Result<Services, DaemonError> {
-    let Settled { config, log, store, listener, socket, docker, locks, .. } = settled;
+    let Settled { config, config_path, log, store, listener, socket, docker, locks } = settled;
     let metrics_listener = bind_metrics(&config).await?;
     let mut reconciler = Reconciler::start(reconciler_options(&config)).await?;
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
@@ -110,7 +114,16 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     worker.observe(Arc::clone(&telemetry) as Arc<dyn Observer>);
     let witness = NameWitness::new(telemetry.name_metrics(), hub.clone(), controller.clone());
     let names = name_service(&config, controller.clone(), witness)?;
+    let turns = worker.count_turns(manager::turn_interval());
     let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
+    let resolv_conf = config.resolv_conf.clone();
+    let reloader = Reloader {
+        path: config_path,
+        log: api.log.clone(),
+        defaults: Arc::clone(&api.defaults),
+        controller: controller.clone(),
+        running: config,
+    };
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     if let Some((listener, socket)) = docker {
@@ -129,10 +142,11 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
         tasks.spawn(serve(listener, router, Limits::default(), stopped.clone()));
     }
     tasks.spawn(Arc::clone(&names).serve(news, stopped.clone()));
-    tasks.spawn(host::follow(names, config.resolv_conf.clone(), stopped.clone()));
+    tasks.spawn(host::follow(names, resolv_conf, stopped.clone()));
     tasks.spawn(sweep(sweeper, stopped.clone()));
+    tasks.spawn(manager::follow(turns, controller.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
-    Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop })
+    Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop, reloader })
 }
 
 /// Serves a container engine's plugin socket.
@@ -169,17 +183,12 @@ fn api_state(
     (telemetry, names): (Arc<DataplaneTelemetry>, Arc<NameService>),
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let defaults = Defaults {
-        name_service: config.cgroup.is_some(),
-        dns: config.dns.clone(),
-        host_gateway: config.host_gateway.clone(),
-    };
     Api {
         controller,
         telemetry,
         names,
         log,
-        defaults: Arc::new(defaults),
+        defaults: Arc::new(ArcSwap::from_pointee(Defaults::of(config))),
         started_s: since_epoch.as_secs().cast_signed(),
         deadline: config.request_deadline,
     }
@@ -229,23 +238,6 @@ impl Signals {
     }
 }
 
-/// Reads the log level anew; everything else needs a restart.
-fn reload(log: &LogControl, path: Option<&Path>) {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
-    }
-    let level = Config::load(path).map(|config| config.log_level);
-    let done = level.map_err(|e| e.to_string()).and_then(|level| {
-        logging::parse(&level)?;
-        log.set(&level).map(|()| level)
-    });
-    match done {
-        Ok(level) => tracing::info!(level, "the log level was read anew"),
-        Err(error) => tracing::error!(error, "the configuration was not read anew"),
-    }
-    notify(&[NotifyState::Ready]);
-}
-
 async fn sweep(mut sweeper: Sweeper, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -290,12 +282,5 @@ async fn narrate(
             Ok(_) => {}
             Err(error) => return tracing::error!(%error, "events can't be read any more"),
         }
-    }
-}
-
-/// Outside systemd there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager was not told");
     }
 }

@@ -103,7 +103,8 @@ fn files(config: &Config) -> Vec<(&'static str, PathBuf)> {
         ("the lock", config.state_dir.join(STATE_LOCK)),
         ("the lock", config.run_dir.join(RUN_LOCK)),
     ];
-    all.into_iter().filter(|(_, path)| path.symlink_metadata().is_ok()).collect()
+    let engine = config.docker_socket.clone().map(|path| ("the engine's socket", path));
+    all.into_iter().chain(engine).filter(|(_, path)| path.symlink_metadata().is_ok()).collect()
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
@@ -113,14 +114,13 @@ fn remove_file(path: &Path) -> io::Result<()> {
 /// A directory goes when nothing is left in it; what is left there is somebody else's.
 fn tidy_away(directory: &Path, extent: Extent) {
     match extent {
-        Extent::Look => {}
         Extent::Remove if fs::remove_dir(directory).is_ok() => {
             println!("removed the directory {}", directory.display());
         }
         Extent::Remove if directory.exists() => {
             println!("kept the directory {}: it is not empty", directory.display());
         }
-        Extent::Remove => {}
+        Extent::Look | Extent::Remove => {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
@@ -17,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{ApiError, Telemetry, names, network, sandbox, system};
-use crate::config::DnsDefaults;
+use crate::config::{Config, DnsDefaults};
 use crate::controller::Controller;
 use crate::dns::NameService;
 
@@ -38,12 +39,15 @@ pub struct Api {
     /// The log filter.
     pub log: LogControl,
     /// What sandboxes are told.
-    pub defaults: Arc<Defaults>,
+    pub defaults: SharedDefaults,
     /// Unix time of the daemon's start, seconds.
     pub started_s: i64,
     /// The longest that a command may take.
     pub deadline: Duration,
 }
+
+/// The defaults of a running daemon, which a reload replaces.
+pub type SharedDefaults = Arc<ArcSwap<Defaults>>;
 
 /// What sandboxes are told unless they say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,17 @@ pub struct Defaults {
     pub dns: DnsDefaults,
     /// Docker's `host-gateway-ip`.
     pub host_gateway: Vec<IpAddr>,
+}
+
+impl Defaults {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            name_service: config.cgroup.is_some(),
+            dns: config.dns.clone(),
+            host_gateway: config.host_gateway.clone(),
+        }
+    }
 }
 
 /// Changes the log filter; refuses with what is wrong with it.

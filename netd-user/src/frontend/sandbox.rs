@@ -39,7 +39,7 @@ pub(super) async fn list(
     let traffic = traffic(&api).await?;
     let view = api.controller.view();
     let asked = view.model.sandboxes.values().filter(|s| filters.sandbox(&view.model, s));
-    let show = show::Sandboxes { view: &view, defaults: &api.defaults, traffic: &traffic };
+    let show = show::Sandboxes { view: &view, defaults: &api.defaults.load(), traffic: &traffic };
     let mut sandboxes: Vec<_> = asked.map(|sandbox| show.inspect(sandbox)).collect();
     sandboxes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(sandboxes))
@@ -57,7 +57,7 @@ pub(super) async fn inspect(
     let traffic = traffic(&api).await?;
     let view = api.controller.view();
     let sandbox = view.model.find_sandbox(&sandbox)?;
-    let show = show::Sandboxes { view: &view, defaults: &api.defaults, traffic: &traffic };
+    let show = show::Sandboxes { view: &view, defaults: &api.defaults.load(), traffic: &traffic };
     Ok(Json(show.inspect(sandbox)))
 }
 

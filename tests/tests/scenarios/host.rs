@@ -1,11 +1,50 @@
 //! The host and its containers: both directions, and the modes that share or lack a network.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use netd_tests::container::Transport;
 use netd_tests::process::built;
+use netd_tests::{Container, eventually};
 
 use super::{World, container, is_reached, network};
+
+/// As `docker rm -f` does: all that runs in it, not only the process that was named.
+#[test]
+fn removal_of_a_sandbox_ends_what_run_started_in_it() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let both = "sleep 1000 & exec sleep 1000";
+    daemon.ok(&["run", "-d", "--name", "job", "--", "sh", "-c", both]).unwrap();
+    let job = Container::find(&daemon, "job").unwrap();
+    let pid = job.described()["Pid"].as_i64().unwrap();
+    let netns = std::fs::metadata(format!("/proc/{pid}/ns/net")).unwrap();
+    let both_run = || Ok((members(&netns) == 2).then_some(()));
+    eventually("both processes", Duration::from_secs(30), both_run).unwrap();
+    assert_eq!(daemon.ok(&["sandbox", "rm", "job"]).unwrap(), "job");
+    assert_eq!(members(&netns), 0);
+    assert_eq!(daemon.ok(&["ps", "-q"]).unwrap(), "");
+    let filled = container(&daemon, "filled", "bridge", &[]);
+    let mut other =
+        filled.netns.run(|| Ok(std::process::Command::new("sleep").arg("1000").spawn()?)).unwrap();
+    daemon.ok(&["sandbox", "rm", "filled"]).unwrap();
+    assert!(other.try_wait().unwrap().is_none(), "another runtime's process is its own affair");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+/// Processes in a namespace.
+fn members(netns: &std::fs::Metadata) -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let inside = processes.filter(|process| {
+        let found = std::fs::metadata(process.path().join("ns/net"));
+        let is_number = process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        is_number
+            && found.is_ok_and(|found| (found.dev(), found.ino()) == (netns.dev(), netns.ino()))
+    });
+    inside.count()
+}
 
 #[test]
 fn host_reaches_containers_by_their_own_addresses() {

@@ -8,8 +8,8 @@ use netd_common::map::flow::{FLOW_ASSURED, FLOW_REPLY};
 use netd_common::wire::{TCP, UDP};
 
 use super::*;
-use crate::dataplane::Dataplane;
 use crate::dataplane::object::DATAPLANE_OBJECT;
+use crate::dataplane::{Dataplane, remains};
 
 const NOW: u32 = 100_000;
 const CAPACITY: u32 = 40_000;
@@ -64,8 +64,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(dataplane) = self.dataplane.take() {
-            let _gone = dataplane.remove();
+        drop(self.dataplane.take());
+        for pinned in remains::pinned(&self.dir.path().join("bpf")).unwrap_or_default() {
+            let _gone = remains::remove(&pinned);
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
