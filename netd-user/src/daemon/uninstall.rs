@@ -58,7 +58,9 @@ fn run(config_path: Option<&Path>, extent: Extent) -> Result<usize, DaemonError>
     for (what, path) in files {
         tally.deal_with(&format!("{what} {}", path.display()), || remove_file(&path));
     }
-    for directory in [&config.state_dir, &config.run_dir] {
+    let plugins = config.docker_socket.as_deref().and_then(Path::parent);
+    let directories = [Some(config.state_dir.as_path()), Some(config.run_dir.as_path()), plugins];
+    for directory in directories.into_iter().flatten() {
         tidy_away(directory, extent);
     }
     if count == 0 {
