@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::host::Host;
 use crate::{eventually, process};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running daemon; it ends with the value, by force.

@@ -194,7 +194,7 @@ pub(crate) async fn bench_over(
     let turns = worker.count_turns(Duration::from_millis(5));
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(worker.run(stopped));
-    Ok(Bench { controller, kernel, store, changes, stop, task, turns })
+    Ok(Bench { turns, controller, kernel, store, changes, stop, task })
 }
 
 /// Waits until `holds`, at most five seconds.

@@ -56,12 +56,12 @@ async fn a_controller_that_is_stuck_counts_no_turns() {
     for _ in 0..3 {
         turns.changed().await.expect("a turn");
     }
-    bench.kernel.slow_down(Duration::from_secs(3600));
+    bench.kernel.slow_down(Duration::from_hours(1));
     let controller = bench.controller.clone();
     let stuck = tokio::spawn(async move { controller.execute(network("blue")).await });
     let still = Duration::from_millis(500);
     let silence = async { while tokio::time::timeout(still, turns.changed()).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(60), silence).await.expect("no more turns");
+    tokio::time::timeout(Duration::from_mins(1), silence).await.expect("no more turns");
     stuck.abort();
 }
 

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)): readiness, the state in a sentence, that the
+//! What the service manager is told (`sd_notify`): readiness, the state in a sentence, that the
 //! controller lives.
 //!
 //! Law: only turns of the controller's loop feed the watchdog. A controller that hangs is not alive

@@ -9,18 +9,14 @@ use std::sync::Arc;
 use super::logging;
 use crate::config::{Config, ConfigError};
 use crate::controller::{Controller, Live};
-use crate::frontend::{Defaults, LogControl, SharedDefaults};
+use crate::frontend::{Api, Defaults, LogControl, SharedDefaults};
 
 /// What holds the values that can change.
 pub(super) struct Reloader {
-    /// As the daemon runs now.
-    pub(super) running: Config,
-    /// Where it was read; none for the default place.
-    pub(super) path: Option<PathBuf>,
-    /// The log filter.
-    pub(super) log: LogControl,
-    /// What sandboxes are told.
-    pub(super) defaults: SharedDefaults,
+    running: Config,
+    path: Option<PathBuf>,
+    log: LogControl,
+    defaults: SharedDefaults,
     /// The one mutator.
     pub(super) controller: Controller,
 }
@@ -43,6 +39,12 @@ fn live(config: &Config) -> Live {
 }
 
 impl Reloader {
+    /// For a daemon that runs with `running`, read at `path`.
+    pub(super) fn new(running: Config, path: Option<PathBuf>, api: &Api) -> Self {
+        let (log, defaults) = (api.log.clone(), Arc::clone(&api.defaults));
+        Self { running, path, log, defaults, controller: api.controller.clone() }
+    }
+
     /// Does it and logs what came of it.
     pub(super) fn reload(&mut self) {
         if let Err(error) = self.take_over() {

@@ -117,13 +117,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let turns = worker.count_turns(manager::turn_interval());
     let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
     let resolv_conf = config.resolv_conf.clone();
-    let reloader = Reloader {
-        path: config_path,
-        log: api.log.clone(),
-        defaults: Arc::clone(&api.defaults),
-        controller: controller.clone(),
-        running: config,
-    };
+    let reloader = Reloader::new(config, config_path, &api);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     if let Some((listener, socket)) = docker {

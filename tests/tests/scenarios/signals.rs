@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::{World, container, network};
 
-const HEARD_WITHIN: Duration = Duration::from_secs(60);
+const HEARD_WITHIN: Duration = Duration::from_mins(1);
 
 /// The service manager's end.
 struct Manager {
