@@ -37,7 +37,7 @@ pub(super) async fn lookup(
     let Query(wanted) = wanted.map_err(|e| ApiError::invalid(format!("the query: {e}")))?;
     let model = api.controller.model();
     let sandbox = model.find_sandbox(&wanted.from)?;
-    if !api.defaults.name_service || !asks_netd(&model, sandbox) {
+    if !api.defaults.load().name_service || !asks_netd(&model, sandbox) {
         return Err(ApiError::invalid(format!(
             "sandbox {} does not ask netd for names: connect it to a network that has names",
             sandbox.name
