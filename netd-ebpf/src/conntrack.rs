@@ -157,7 +157,7 @@ fn doubt<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> 
 #[inline(always)]
 pub fn renew<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
     let answer = if is_reply(&work.entry) { &work.packet.key } else { &work.twin };
-    if !agrees(&work.plan, answer) {
+    if !agrees::<F>(&work.plan, answer) {
         return false;
     }
     forget_ways();
@@ -179,6 +179,7 @@ fn write_ends<F: Stack, T: FamilyTables<F>>(
     tables.update_flow(table, original, |entry| {
         entry.generation = generation;
         entry.ifindex = forward.ifindex;
+        entry.endpoint = forward.endpoint;
         entry.mac = forward.mac;
         entry.next_hop = forward.next_hop;
     });
@@ -198,13 +199,14 @@ fn origin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> Opt
     tables.flow(work.table, &work.twin).map(|reply| reply.ifindex)
 }
 
-/// Whether a new decision translates as the pair does. The source port is the pair's own choice.
+/// Whether a new decision translates as the pair does. The source port is the pair's own choice,
+/// and an echo's id stands for both.
 #[inline(always)]
-fn agrees<A: Address>(plan: &Plan<A>, answer: &FlowKey<A>) -> bool {
+fn agrees<F: Family>(plan: &Plan<F::Addr>, answer: &FlowKey<F::Addr>) -> bool {
     let forward = &plan.forward;
     forward.src == answer.dst
         && forward.dst == answer.src
-        && (forward.dport == answer.sport || answer.sport == answer.dport)
+        && (forward.dport == answer.sport || answer.proto == F::ICMP)
         && forward.peer_network == answer.network
 }
 

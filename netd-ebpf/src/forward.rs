@@ -12,7 +12,7 @@ use netd_common::wire::{ETHERNET_LEN, Ethernet, IpHeader, MacPair};
 use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
 
 use crate::packet::{Io, PacketBuf};
-use crate::parse::{Packet, Role};
+use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, OrStop, Sender, Stage, Step, decide, refuse};
 use crate::work::{Known, Work, forget_ways};
@@ -58,15 +58,32 @@ pub fn leave_to<F: Stack>(stage: Stage) -> Step<()> {
 
 /// A packet whose entry needed care goes its entry's way, or is a new one if the entry is dead.
 #[inline(always)]
-pub fn catch_up<F: Stack, T: FamilyTables<F>>(
-    tables: &mut T,
+pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    leave_to::<F>(match conntrack::keep::<F, T>(tables, work) {
-        Known::No => Stage::Begin,
-        Known::Stale => Stage::Review,
-        Known::Settled | Known::Unsettled => Stage::Advance,
-    })
+    match conntrack::keep::<F, T>(&mut io.tables, work) {
+        Known::No => start_over::<F, B, T>(io, work),
+        Known::Stale => leave_to::<F>(Stage::Review),
+        Known::Settled | Known::Unsettled => leave_to::<F>(Stage::Advance),
+    }
+}
+
+/// A packet whose entry is dead goes the way of one that never had any: a container's to a
+/// neighbour's MAC is switched.
+#[inline(always)]
+fn start_over<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &Io<B, T>,
+    work: &Work<F::Addr>,
+) -> Step<()> {
+    if work.packet.key.network != NetworkIndex::HOST
+        && let Some(endpoint) = io.tables.endpoint(io.buf.ifindex())
+        && let Some(frame) = parse::ethernet(&io.buf)
+        && frame.dst != endpoint.gateway_mac
+    {
+        return switch::<F, B, T>(io, work, &frame, &endpoint);
+    }
+    leave_to::<F>(Stage::Begin)
 }
 
 /// Decides the packet of a new flow, or an old flow anew. One stage for both: what a decision
@@ -84,7 +101,7 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     let answer = policy::answer::<F, T>(&io.tables, &work.question, &mut work.plan);
     forget_ways();
     if work.known == Known::Stale {
-        review::<F, T>(&mut io.tables, work, answer.is_continue())
+        review::<F, B, T>(io, work, answer.is_continue())
     } else {
         answer?;
         route::<F, T>(&io.tables, work)
@@ -93,18 +110,17 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 
 /// A flow whose decision is the same goes on; else its packet is a new one.
 #[inline(always)]
-fn review<F: Stack, T: FamilyTables<F>>(
-    tables: &mut T,
+fn review<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
     stays: bool,
 ) -> Step<()> {
-    leave_to::<F>(if stays && conntrack::renew::<F, T>(tables, work) {
-        Stage::Advance
-    } else {
-        conntrack::forget::<F, T>(tables, &work.packet.key, &work.twin);
-        work.known = Known::No;
-        Stage::Begin
-    })
+    if stays && conntrack::renew::<F, T>(&mut io.tables, work) {
+        return leave_to::<F>(Stage::Advance);
+    }
+    conntrack::forget::<F, T>(&mut io.tables, &work.packet.key, &work.twin);
+    work.known = Known::No;
+    leave_to::<F>(Stage::Begin)
 }
 
 /// Within its network a packet needs a flow only if policy must know the replies.
@@ -112,6 +128,7 @@ fn review<F: Stack, T: FamilyTables<F>>(
 fn route<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> Step<()> {
     if needs_flow::<F, T>(tables, work) {
         fragment::has_ports(&work.packet)?;
+        nat::check_life(&work.packet, &work.plan.forward)?;
         return leave_to::<F>(Stage::Open);
     }
     work.entry = work.plan.forward;

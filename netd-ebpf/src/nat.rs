@@ -203,10 +203,17 @@ pub fn translate<F: Stack, B: PacketBuf>(buf: &mut B, work: &mut Work<F::Addr>) 
     if work.entry.flags & FLOW_BRIDGED != 0 {
         return ControlFlow::Continue(());
     }
-    if work.packet.ttl <= 1 {
+    check_life(&work.packet, &work.entry)?;
+    rewrite::<F, B>(buf, work).ok().or_drop(DropReason::KernelRefused)
+}
+
+/// A packet that is routed has a hop left.
+#[inline(always)]
+pub fn check_life<A>(packet: &Packet<A>, value: &FlowValue<A>) -> Step<()> {
+    if packet.ttl <= 1 && value.flags & FLOW_BRIDGED == 0 {
         return refuse(DropReason::TtlExceeded);
     }
-    rewrite::<F, B>(buf, work).ok().or_drop(DropReason::KernelRefused)
+    ControlFlow::Continue(())
 }
 
 #[inline(always)]

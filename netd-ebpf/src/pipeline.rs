@@ -152,7 +152,7 @@ pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Verdict {
-    decided(forward::catch_up::<F, T>(&mut io.tables, work))
+    decided(forward::catch_up::<F, B, T>(io, work))
 }
 
 /// `Stage::Review` and `Stage::Begin`.

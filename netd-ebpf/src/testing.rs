@@ -18,7 +18,23 @@ use crate::verdict::{Decision, Ledger, Stage, Verdict, Version};
 use crate::work::Work;
 
 pub mod build;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod laws;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod ordeal;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod places;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod story;
 pub mod tables;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod truth;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod world;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod written;
 
 pub use tables::{FakeFamily, FakeTables};
 

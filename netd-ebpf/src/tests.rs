@@ -1,6 +1,7 @@
 //! The packet path without a kernel: the truth table, packet lives, and properties.
 
 mod complain;
+mod endurance;
 mod errors;
 mod fragments;
 mod hostile;

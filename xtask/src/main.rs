@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod restarts;
 mod run;
@@ -22,7 +23,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 8] = [
+const CHORES: [Chore; 9] = [
     Chore { name: "setup", says: "install what building and testing need", run: setup::run },
     Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
     Chore {
@@ -34,6 +35,11 @@ const CHORES: [Chore; 8] = [
         name: "test",
         says: "run every test, or those whose name contains a word given",
         run: test::run,
+    },
+    Chore {
+        name: "fuzz",
+        says: "random input against the packet path; --minutes N, --keep, a target's name",
+        run: fuzz::run,
     },
     Chore {
         name: "lint",

@@ -12,7 +12,8 @@ use crate::run;
 use crate::toolchain::{Compiler, find_linker};
 
 const LINKER_VERSION: &str = "0.13.0";
-const PI19ED_RUST: &str = "1.95.0";
+const FUZZER_VERSION: &str = "0.13.2";
+const PINNED_RUST: &str = "1.95.0";
 
 /// What a thing is needed for; each needs also what stands before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,8 @@ pub(crate) enum Purpose {
     Demo,
     /// To run every test, and to measure.
     Test,
+    /// To fuzz.
+    Fuzz,
 }
 
 /// Where a package shows that it is there.
@@ -45,7 +48,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -63,6 +66,7 @@ const PACKAGES: [Package; 17] = [
     program("prometheus", "promtool", Purpose::Test),
     program("socat", "socat", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),
+    program("g++", "c++", Purpose::Fuzz),
 ];
 
 /// Only compiling the linker needs these.
@@ -122,6 +126,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         report.line("bpffs", &bpffs());
         report.line("cgroup v2", &cgroup2());
         report.line("BTF", &btf());
+    }
+    if purpose >= Purpose::Fuzz {
+        report.line("cargo-fuzz", &fuzzer());
     }
     match report.failures {
         0 => Ok(()),
@@ -210,7 +217,7 @@ fn rust_source() -> State {
             &[
                 "toolchain",
                 "install",
-                PI19ED_RUST,
+                PINNED_RUST,
                 "--profile=minimal",
                 "--component=rust-src,clippy",
             ],
@@ -236,7 +243,7 @@ fn rust_source() -> State {
     }
     State::Failed {
         reason: "no way brought a compiler with its library's source".to_owned(),
-        remedy: format!("`rustup toolchain install {PI19ED_RUST} --component rust-src`"),
+        remedy: format!("`rustup toolchain install {PINNED_RUST} --component rust-src`"),
     }
 }
 
@@ -271,6 +278,18 @@ fn linker_version() -> Option<String> {
     let output = Command::new(find_linker().ok()?).arg("--version").output().ok()?;
     let words = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     words.ends_with(LINKER_VERSION).then_some(words)
+}
+
+fn fuzzer() -> State {
+    if run::find_program("cargo-fuzz").is_some() {
+        return State::Present(String::new());
+    }
+    println!("cargo: compiling cargo-fuzz {FUZZER_VERSION}, once");
+    let install = ["install", "cargo-fuzz", "--version", FUZZER_VERSION, "--locked"];
+    match quiet(&mut run::cargo(&install)) {
+        Ok(()) => State::Installed(FUZZER_VERSION.to_owned()),
+        Err(reason) => State::Failed { reason, remedy: format!("`cargo {}`", install.join(" ")) },
+    }
 }
 
 fn bpffs() -> State {

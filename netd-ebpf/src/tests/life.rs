@@ -3,7 +3,7 @@
 use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::FLOW_RST;
 use netd_common::wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use netd_common::{DropReason, Hook};
+use netd_common::{Address, DropReason, Hook};
 
 use super::scene::*;
 use crate::testing::build::{Ends, see};
@@ -288,5 +288,40 @@ on_both_families! {
         flows.retain(|_, flow| flow.flags & netd_common::map::flow::FLOW_REPLY != 0);
         let second = see::<F>(&from_container(&mut tables, query.udp(40_000, 53)).frame).ports.0;
         assert_eq!(first, second);
+    }
+
+    fn a_target_with_a_new_number_is_counted_under_it<F>() {
+        let mut tables = host_tables::<F>();
+        let client = arriving::<F>(9, F::outside(1));
+        from_netdev(&mut tables, client.udp(1_111, 8_080));
+        let number = netd_common::EndpointIndex(77);
+        tables.endpoints.get_mut(&veth(BRIDGE, 3)).expect("a container").index = number;
+        for backend in F::tables(&mut tables).published.values_mut() {
+            backend.endpoint = number;
+        }
+        tables.config.generation = 2;
+        let out = from_netdev(&mut tables, client.udp(1_111, 8_080));
+        assert_eq!(out.decision, Decision::Deliver(veth(BRIDGE, 3), number));
+    }
+
+    fn a_flow_between_equal_ports_follows_its_publication_to_another_port<F>() {
+        let mut tables = host_tables::<F>();
+        let client = arriving::<F>(9, F::outside(1));
+        from_netdev(&mut tables, client.udp(80, 8_080));
+        publish::<F>(&mut tables, (F::Addr::ANY, 8_080, 17), (BRIDGE, 3, 81));
+        tables.config.generation = 2;
+        let out = from_netdev(&mut tables, client.udp(80, 8_080));
+        assert_eq!(see::<F>(&out.frame).ports, (80, 81));
+    }
+
+    fn a_dead_flow_leaves_a_frame_for_a_neighbours_mac_to_the_switch<F>() {
+        let mut tables = host_tables::<F>();
+        let mut ends = via_gateway::<F>(BRIDGE, 2, F::outside(9));
+        from_container(&mut tables, ends.udp(50_001, 53));
+        tables.now_s += 1_000;
+        ends.macs.0 = mac(BRIDGE, 3);
+        let sent = ends.udp(50_001, 53);
+        let out = from_container(&mut tables, sent.clone());
+        assert_eq!((out.decision, out.frame), (delivered(BRIDGE, 3), sent));
     }
 }

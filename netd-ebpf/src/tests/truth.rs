@@ -275,5 +275,6 @@ on_both_families! {
         let at = if F::VERSION == 4 { 22 } else { 21 };
         frame.bytes[at] = 1;
         assert_eq!(from_container(&mut tables, frame).decision, dropped(DropReason::TtlExceeded));
+        assert!(F::tables(&mut tables).flows_new.is_empty(), "it opens nothing");
     }
 }

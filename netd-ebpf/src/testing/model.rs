@@ -1,0 +1,433 @@
+//! The truth table, read off `docs/packet-path.md` and written down a second time, plainly.
+//!
+//! Law: nothing here calls a step of the packet path. It speaks of places and flows, not of keys
+//! and entries; what it must not predict (which free port a masqueraded flow gets) it takes from
+//! what happened, and only if that was free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use netd_common::wire::{TCP, TCP_FIN, TCP_RST, UDP};
+use netd_common::{DropReason, Hook};
+
+use super::places::Place;
+use super::story::{Device, Mac, Packet, Payload};
+use super::world::{AntiSpoof, HOST_SOCKET, Life, POOL, World, gateway, uplink};
+use crate::verdict::{Decision, Ledger, Version};
+use hooks::{delivery, expected, flood, holder, stateless, station};
+use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
+
+mod hooks;
+mod table;
+
+/// A connection.
+#[derive(Clone, Debug)]
+struct Flow {
+    /// What its first packet said.
+    orig: Tuple,
+    /// What answers say where they are seen.
+    reply: Tuple,
+    /// Where its first packet came from, and that container's life.
+    origin: (Target, Option<Life>),
+    target: Target,
+    bridged: bool,
+    answered: bool,
+    reset: bool,
+    /// Who has said that it has no more to say: originator, responder.
+    finished: [bool; 2],
+    /// When each was last heard.
+    heard_s: [u32; 2],
+    generation: u32,
+}
+
+/// What a packet must become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The verdict.
+    pub decision: Decision,
+    /// The packet as it goes on.
+    pub packet: Packet,
+    /// Whom it is counted against.
+    pub ledger: Ledger,
+    /// The neighbour on an uplink; nobody leaves it to the kernel.
+    pub next_hop: Place,
+}
+
+/// What a host remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// IPv6 rather than IPv4.
+    pub v6: bool,
+    /// The clock.
+    pub now_s: u32,
+    /// Grows with every change of the world.
+    pub generation: u32,
+    /// Flows opened so far.
+    pub created: u64,
+    /// Flows that found no port so far.
+    pub exhausted: u64,
+    /// Flows that came by each publication.
+    pub hits: BTreeMap<u32, u64>,
+    flows: Vec<Flow>,
+}
+
+impl Model {
+    /// A host without flows.
+    pub fn new(v6: bool, now_s: u32, generation: u32) -> Self {
+        Self { v6, now_s, generation, ..Self::default() }
+    }
+
+    /// What a packet must become. `port` is the source port that it left with, for a flow that may
+    /// choose.
+    pub fn pass(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        self.bury_the_dead();
+        match packet.hook {
+            Hook::FromContainer => self.container_packet(world, packet, port),
+            Hook::FromNetdev => self.arriving_packet(world, packet, port),
+            Hook::ToContainer | Hook::FromHost | Hook::ToNetdev => stateless(world, packet),
+            Hook::FromL3dev | Hook::ToL3dev => {
+                unreachable!("uplinks of a world have Ethernet headers")
+            }
+        }
+    }
+
+    fn container_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        let expect = |decision| expected(world, packet, decision);
+        let Device::Veth(network, seat) = packet.device else {
+            unreachable!("a container's packet comes from its veth");
+        };
+        let drop = |reason| expect(Decision::Drop(reason));
+        let checks = world.network(network).anti_spoof;
+        let is_own_mac = packet.macs.1 == Mac::Member(network, seat);
+        let is_own = packet.src == Place::Member(network, seat);
+        if world.life(network, seat).is_none() {
+            drop(DropReason::UnknownEndpoint)
+        } else if checks != AntiSpoof::Off && !is_own_mac {
+            drop(DropReason::SpoofedSource)
+        } else if packet.vlan {
+            drop(DropReason::UnsupportedProtocol)
+        } else if packet.src.is_nobody() {
+            drop(DropReason::MartianAddress)
+        } else if checks == AntiSpoof::Address && !is_own {
+            drop(DropReason::SpoofedSource)
+        } else if packet.macs.0 == Mac::Broadcast {
+            expect(flood(world, network))
+        } else if let Some(known) = self.follow(world, packet, network, port) {
+            known
+        } else {
+            self.switch_or_route(world, packet, (network, seat), port)
+        }
+    }
+
+    /// Within a network the MAC decides; what is for the gateway's is routed, and so is what policy
+    /// must look at.
+    fn switch_or_route(
+        &mut self,
+        world: &World,
+        packet: &Packet,
+        at: (u8, u8),
+        port: Option<u16>,
+    ) -> Expected {
+        let (own, _) = at;
+        let is_held = packet.dst == Place::Gateway(own) || holder(world, own, packet.dst).is_some();
+        match station(world, own, packet.macs.0) {
+            Some(seat) if !world.network(own).quiet => {
+                expected(world, packet, delivery(world, own, seat))
+            }
+            None if packet.macs.0 != Mac::Gateway(own) && !is_held => {
+                expected(world, packet, flood(world, own))
+            }
+            Some(_) | None => self.decide(world, packet, port),
+        }
+    }
+
+    fn arriving_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        if packet.for_another {
+            return expected(world, packet, Decision::Untouched);
+        }
+        if let Some(known) = self.follow(world, packet, 0, port) {
+            return known;
+        }
+        self.decide(world, packet, port)
+    }
+
+    /// By its addresses.
+    fn decide(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        let tuple = tuple(packet, scope_of(packet.device));
+        let answer = match packet.device {
+            Device::Veth(network, seat) => {
+                from_container(world, (network, seat), &tuple, packet.opens())
+            }
+            Device::Uplink(_) => from_outside(world, &tuple, packet.opens()),
+            Device::Gateway(_) => unreachable!("the host's packets are not decided"),
+        };
+        self.begin(world, packet, answer, port)
+    }
+
+    /// A packet of no flow.
+    fn begin(
+        &mut self,
+        world: &World,
+        packet: &Packet,
+        answer: Answer,
+        port: Option<u16>,
+    ) -> Expected {
+        let way = match answer {
+            Answer::Goes(way) => way,
+            Answer::HostStack => {
+                let stack = Decision::HostStack(gateway(scope_of(packet.device)));
+                return expected(world, packet, stack);
+            }
+            Answer::Untouched => return expected(world, packet, Decision::Untouched),
+            Answer::Drop(reason) => return expected(world, packet, Decision::Drop(reason)),
+        };
+        if packet.ttl <= 1 && !way.bridged {
+            return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
+        }
+        let needs_flow = !way.bridged || world.network(scope_of(packet.device)).quiet;
+        let flow = self.flow(world, packet, &way, port);
+        let flow = match flow {
+            Ok(flow) => flow,
+            Err(reason) => return expected(world, packet, Decision::Drop(reason)),
+        };
+        let expected = self.carry(world, packet, &flow, false);
+        if needs_flow {
+            self.open(flow, way.published);
+        }
+        expected
+    }
+
+    fn open(&mut self, flow: Flow, published: Option<u32>) {
+        self.flows.retain(|it| !(it.orig == flow.reply && it.reply == flow.orig));
+        self.flows.push(flow);
+        self.created += 1;
+        if let Some(slot) = published {
+            *self.hits.entry(slot).or_default() += 1;
+        }
+    }
+
+    /// The flow that a packet begins.
+    fn flow(
+        &mut self,
+        world: &World,
+        packet: &Packet,
+        way: &Way,
+        port: Option<u16>,
+    ) -> Result<Flow, DropReason> {
+        let orig = tuple(packet, scope_of(packet.device));
+        let origin = match packet.device {
+            Device::Veth(network, seat) => (Target::Seat(network, seat), world.life(network, seat)),
+            Device::Uplink(number) => (Target::Uplink(number), None),
+            Device::Gateway(_) => unreachable!("the host's packets begin no flow"),
+        };
+        let reply = if way.bridged && !world.network(orig.scope).quiet {
+            replies(&orig, way, orig.sport)
+        } else {
+            self.reply(world, &orig, way, port)?
+        };
+        Ok(Flow {
+            orig,
+            reply,
+            origin,
+            target: way.target,
+            bridged: way.bridged,
+            answered: false,
+            reset: false,
+            finished: [false; 2],
+            heard_s: [self.now_s; 2],
+            generation: self.generation,
+        })
+    }
+
+    /// What the answers will say: with the port that happened, if that was free to be taken.
+    fn reply(
+        &mut self,
+        world: &World,
+        orig: &Tuple,
+        way: &Way,
+        port: Option<u16>,
+    ) -> Result<Tuple, DropReason> {
+        let is_changeable = matches!(orig.proto, TCP | UDP | ECHO);
+        if way.ports == PortRule::Own || !is_changeable {
+            let reply = replies(orig, way, orig.sport);
+            return if self.is_free(orig, &reply) {
+                Ok(reply)
+            } else {
+                Err(DropReason::InvalidState)
+            };
+        }
+        let may = |port: &u16| {
+            let reply = replies(orig, way, *port);
+            let is_ours = way.ports != PortRule::Masquerade || is_left_alone(world, &reply);
+            is_ours && self.is_free(orig, &reply)
+        };
+        let may_keep = way.ports != PortRule::Masquerade
+            || POOL.contains(&orig.sport)
+            || (1_024..32_768).contains(&orig.sport);
+        let allowed: BTreeSet<u16> = if may_keep && may(&orig.sport) {
+            BTreeSet::from([orig.sport])
+        } else {
+            POOL.filter(may).collect()
+        };
+        let taken = port.filter(|it| allowed.contains(it)).or(allowed.first().copied());
+        if taken.is_none() {
+            self.exhausted += 1;
+        }
+        taken.map(|port| replies(orig, way, port)).ok_or(DropReason::SnatExhausted)
+    }
+
+    /// Whether nobody else's packets say the same.
+    fn is_free(&self, orig: &Tuple, reply: &Tuple) -> bool {
+        self.flows.iter().all(|it| {
+            it.orig != *reply && it.reply != *reply || it.orig == *reply && it.reply == *orig
+        })
+    }
+
+    /// A packet of a known flow.
+    fn follow(
+        &mut self,
+        world: &World,
+        packet: &Packet,
+        scope: u8,
+        port: Option<u16>,
+    ) -> Option<Expected> {
+        let tuple = tuple(packet, scope);
+        let place = self.flows.iter().position(|it| direction(it, packet, &tuple).is_some())?;
+        let mut flow = self.flows.swap_remove(place);
+        let is_reply = direction(&flow, packet, &tuple)?;
+        if is_opened_anew(&flow, packet, is_reply) {
+            return None;
+        }
+        if !self.is_still_true(world, &mut flow) {
+            return Some(self.decide(world, packet, port));
+        }
+        flow.answered |= is_reply;
+        flow.heard_s[usize::from(is_reply)] = self.now_s;
+        if let Payload::Tcp(flags) = packet.payload {
+            flow.finished[usize::from(is_reply)] |= flags & TCP_FIN != 0;
+            flow.reset = flags & TCP_RST != 0;
+        }
+        let expected = self.carry(world, packet, &flow, is_reply);
+        self.flows.push(flow);
+        Some(expected)
+    }
+
+    /// After a change of the world the table must say the same of a flow's first packet.
+    fn is_still_true(&self, world: &World, flow: &mut Flow) -> bool {
+        if flow.generation == self.generation {
+            return true;
+        }
+        flow.generation = self.generation;
+        let answer = match flow.origin {
+            (Target::Seat(network, seat), life) if world.life(network, seat) == life => {
+                from_container(world, (network, seat), &flow.orig, true)
+            }
+            (Target::Seat(..), _) => return false,
+            (Target::Uplink(_), _) => from_outside(world, &flow.orig, true),
+        };
+        let Answer::Goes(way) = answer else {
+            return false;
+        };
+        flow.target = way.target;
+        let dport = if flow.orig.proto == ECHO { flow.reply.sport } else { way.dport };
+        let now = replies(&flow.orig, &Way { dport, ..way }, flow.reply.dport);
+        now == flow.reply
+    }
+
+    /// A packet goes its flow's way.
+    fn carry(&self, world: &World, packet: &Packet, flow: &Flow, is_reply: bool) -> Expected {
+        let (says, target, scope) = if is_reply {
+            (flow.orig.reversed(), flow.origin.0, flow.orig.scope)
+        } else {
+            (flow.reply.reversed(), flow.target, flow.reply.scope)
+        };
+        if !flow.bridged && packet.ttl <= 1 {
+            return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
+        }
+        let mut out = Packet { src: says.src, dst: says.dst, ..*packet };
+        (out.sport, out.dport) = (says.sport, says.dport);
+        out.ttl -= u8::from(!flow.bridged);
+        let (decision, next_hop) = match target {
+            Target::Seat(network, seat) => {
+                let from = if flow.bridged { packet.macs.1 } else { Mac::Gateway(scope) };
+                out.macs = (Mac::Member(network, seat), from);
+                (delivery(world, network, seat), Place::Nobody)
+            }
+            Target::Uplink(number) => {
+                out.marked = true;
+                let version = if self.v6 { Version::V6 } else { Version::V4 };
+                let known = world.route(says.dst) == Some(number);
+                let next_hop = if known { Place::Router(number) } else { Place::Nobody };
+                (Decision::Uplink(uplink(number), version), next_hop)
+            }
+        };
+        Expected { packet: out, next_hop, ..expected(world, packet, decision) }
+    }
+
+    /// A flow is over when nobody was heard for its time.
+    fn bury_the_dead(&mut self) {
+        let now_s = self.now_s;
+        self.flows.retain(|it| it.heard_s.iter().any(|heard| now_s - heard <= lifetime_s(it)));
+    }
+}
+
+fn lifetime_s(flow: &Flow) -> u32 {
+    match (flow.orig.proto, flow.answered) {
+        (TCP, _) if flow.reset => 10,
+        (TCP, _) if flow.finished == [true; 2] => 31,
+        (TCP, false) => 30,
+        (TCP, true) => 7_440,
+        (UDP, false) => 32,
+        (UDP, true) => 180,
+        (ECHO, _) => 11,
+        _ => 600,
+    }
+}
+
+/// Whether a packet is of a flow, and then whether it is an answer. An echo says which it is.
+fn direction(flow: &Flow, packet: &Packet, tuple: &Tuple) -> Option<bool> {
+    let is_request = packet.payload == Payload::Echo;
+    let is_answer = packet.payload == Payload::EchoReply;
+    if flow.orig == *tuple && !is_answer {
+        Some(false)
+    } else if flow.reply == *tuple && !is_request {
+        Some(true)
+    } else {
+        None
+    }
+}
+
+/// A connection that is over may be opened once more by its originator.
+fn is_opened_anew(flow: &Flow, packet: &Packet, is_reply: bool) -> bool {
+    let is_over = flow.finished == [true; 2] || flow.reset;
+    is_over && !is_reply && packet.opens() && matches!(packet.payload, Payload::Tcp(_))
+}
+
+/// What the answers to a flow say, if it leaves with this source port.
+const fn replies(orig: &Tuple, way: &Way, port: u16) -> Tuple {
+    let scope = match way.target {
+        Target::Seat(network, _) => network,
+        Target::Uplink(_) => 0,
+    };
+    let sport = if orig.proto == ECHO { port } else { way.dport };
+    Tuple { scope, src: way.dst, dst: way.src, sport, dport: port, proto: orig.proto }
+}
+
+/// Whether answers would be taken neither for a published port's nor for a host socket's.
+fn is_left_alone(world: &World, reply: &Tuple) -> bool {
+    !reply.has_ports()
+        || world.published(reply.dst, reply.dport, reply.proto).is_none()
+            && (reply.dport, reply.proto) != (HOST_SOCKET, TCP)
+}
+
+const fn scope_of(device: Device) -> u8 {
+    match device {
+        Device::Veth(network, _) | Device::Gateway(network) => network,
+        Device::Uplink(_) => 0,
+    }
+}
+
+const fn tuple(packet: &Packet, scope: u8) -> Tuple {
+    let Packet { src, dst, sport, dport, .. } = *packet;
+    Tuple { scope, src, dst, sport, dport, proto: packet.payload.proto() }
+}
