@@ -36,10 +36,12 @@ pub fn empty_tables() -> FakeTables {
         udp_s: 32,
         udp_assured_s: 180,
         icmp_s: 11,
+        icmp_error_rate: 1_000,
+        icmp_error_burst: 100,
         other_s: 600,
         ..Config::ZERO
     };
-    FakeTables { config, now_s: 1_000, complaints_left: 100, ..FakeTables::default() }
+    FakeTables { config, now_s: 1_000, ..FakeTables::default() }
 }
 
 /// Makes the tables say what the world is, as the controller does; flows stay.
