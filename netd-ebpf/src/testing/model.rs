@@ -12,13 +12,15 @@ use netd_common::{DropReason, Hook};
 
 use super::places::Place;
 use super::story::{Device, Mac, Packet, Payload};
-use super::world::{AntiSpoof, HOST_SOCKET, Life, POOL, World, gateway, uplink};
+use super::world::{AntiSpoof, Life, POOL, World, gateway, uplink};
 use crate::verdict::{Decision, Ledger, Version};
 use hooks::{delivery, expected, flood, holder, stateless, station};
 use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
+use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple};
 
 mod hooks;
 mod table;
+mod tracking;
 
 /// A connection.
 #[derive(Clone, Debug)]
@@ -369,65 +371,4 @@ impl Model {
         let now_s = self.now_s;
         self.flows.retain(|it| it.heard_s.iter().any(|heard| now_s - heard <= lifetime_s(it)));
     }
-}
-
-fn lifetime_s(flow: &Flow) -> u32 {
-    match (flow.orig.proto, flow.answered) {
-        (TCP, _) if flow.reset => 10,
-        (TCP, _) if flow.finished == [true; 2] => 31,
-        (TCP, false) => 30,
-        (TCP, true) => 7_440,
-        (UDP, false) => 32,
-        (UDP, true) => 180,
-        (ECHO, _) => 11,
-        _ => 600,
-    }
-}
-
-/// Whether a packet is of a flow, and then whether it is an answer. An echo says which it is.
-fn direction(flow: &Flow, packet: &Packet, tuple: &Tuple) -> Option<bool> {
-    let is_request = packet.payload == Payload::Echo;
-    let is_answer = packet.payload == Payload::EchoReply;
-    if flow.orig == *tuple && !is_answer {
-        Some(false)
-    } else if flow.reply == *tuple && !is_request {
-        Some(true)
-    } else {
-        None
-    }
-}
-
-/// A connection that is over may be opened once more by its originator.
-fn is_opened_anew(flow: &Flow, packet: &Packet, is_reply: bool) -> bool {
-    let is_over = flow.finished == [true; 2] || flow.reset;
-    is_over && !is_reply && packet.opens() && matches!(packet.payload, Payload::Tcp(_))
-}
-
-/// What the answers to a flow say, if it leaves with this source port.
-const fn replies(orig: &Tuple, way: &Way, port: u16) -> Tuple {
-    let scope = match way.target {
-        Target::Seat(network, _) => network,
-        Target::Uplink(_) => 0,
-    };
-    let sport = if orig.proto == ECHO { port } else { way.dport };
-    Tuple { scope, src: way.dst, dst: way.src, sport, dport: port, proto: orig.proto }
-}
-
-/// Whether answers would be taken neither for a published port's nor for a host socket's.
-fn is_left_alone(world: &World, reply: &Tuple) -> bool {
-    !reply.has_ports()
-        || world.published(reply.dst, reply.dport, reply.proto).is_none()
-            && (reply.dport, reply.proto) != (HOST_SOCKET, TCP)
-}
-
-const fn scope_of(device: Device) -> u8 {
-    match device {
-        Device::Veth(network, _) | Device::Gateway(network) => network,
-        Device::Uplink(_) => 0,
-    }
-}
-
-const fn tuple(packet: &Packet, scope: u8) -> Tuple {
-    let Packet { src, dst, sport, dport, .. } = *packet;
-    Tuple { scope, src, dst, sport, dport, proto: packet.payload.proto() }
 }

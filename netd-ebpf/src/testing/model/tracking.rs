@@ -1,0 +1,70 @@
+//! What a flow is to a packet: how long it lives, which way the packet goes in it, what its answers
+//! say.
+
+use netd_common::wire::{TCP, UDP};
+
+use super::super::story::{Device, Packet, Payload};
+use super::super::world::{HOST_SOCKET, World};
+use super::Flow;
+use super::table::{ECHO, Target, Tuple, Way};
+
+pub(super) fn lifetime_s(flow: &Flow) -> u32 {
+    match (flow.orig.proto, flow.answered) {
+        (TCP, _) if flow.reset => 10,
+        (TCP, _) if flow.finished == [true; 2] => 31,
+        (TCP, false) => 30,
+        (TCP, true) => 7_440,
+        (UDP, false) => 32,
+        (UDP, true) => 180,
+        (ECHO, _) => 11,
+        _ => 600,
+    }
+}
+
+/// Whether a packet is of a flow, and then whether it is an answer. An echo says which it is.
+pub(super) fn direction(flow: &Flow, packet: &Packet, tuple: &Tuple) -> Option<bool> {
+    let is_request = packet.payload == Payload::Echo;
+    let is_answer = packet.payload == Payload::EchoReply;
+    if flow.orig == *tuple && !is_answer {
+        Some(false)
+    } else if flow.reply == *tuple && !is_request {
+        Some(true)
+    } else {
+        None
+    }
+}
+
+/// A connection that is over may be opened once more by its originator.
+pub(super) fn is_opened_anew(flow: &Flow, packet: &Packet, is_reply: bool) -> bool {
+    let is_over = flow.finished == [true; 2] || flow.reset;
+    is_over && !is_reply && packet.opens() && matches!(packet.payload, Payload::Tcp(_))
+}
+
+/// What the answers to a flow say, if it leaves with this source port.
+pub(super) const fn replies(orig: &Tuple, way: &Way, port: u16) -> Tuple {
+    let scope = match way.target {
+        Target::Seat(network, _) => network,
+        Target::Uplink(_) => 0,
+    };
+    let sport = if orig.proto == ECHO { port } else { way.dport };
+    Tuple { scope, src: way.dst, dst: way.src, sport, dport: port, proto: orig.proto }
+}
+
+/// Whether answers would be taken neither for a published port's nor for a host socket's.
+pub(super) fn is_left_alone(world: &World, reply: &Tuple) -> bool {
+    !reply.has_ports()
+        || world.published(reply.dst, reply.dport, reply.proto).is_none()
+            && (reply.dport, reply.proto) != (HOST_SOCKET, TCP)
+}
+
+pub(super) const fn scope_of(device: Device) -> u8 {
+    match device {
+        Device::Veth(network, _) | Device::Gateway(network) => network,
+        Device::Uplink(_) => 0,
+    }
+}
+
+pub(super) const fn tuple(packet: &Packet, scope: u8) -> Tuple {
+    let Packet { src, dst, sport, dport, .. } = *packet;
+    Tuple { scope, src, dst, sport, dport, proto: packet.payload.proto() }
+}
