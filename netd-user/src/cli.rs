@@ -21,6 +21,7 @@ mod process;
 mod run;
 mod sandbox;
 mod status;
+mod store;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -35,6 +36,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use check::{Need, Places};
 use client::Client;
 use error::CliError;
+pub use store::{StoreRequest, StoreWork};
 
 /// What the command line needs from the layers above it.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub struct Wiring {
     pub uninstall: fn(Option<&Path>, bool) -> ExitCode,
     /// The capabilities that the daemon needs.
     pub needed: &'static [Need],
+    /// Copies, restores and checks the store of the same configuration.
+    pub store: StoreWork,
 }
 
 const EXIT_CODES: &str = "\
@@ -96,6 +100,9 @@ enum Verb {
     LogLevel(status::LogLevelArgs),
     /// Check whether this machine can run the daemon; exit code 1 when it cannot
     Check(check::CheckArgs),
+    /// Copy, restore and check the durable state
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Run the daemon
     Daemon(DaemonArgs),
     /// Remove all that the daemon has changed on this host: links, programs, settings, files
@@ -161,6 +168,7 @@ fn dispatch(
             return Ok((wiring.uninstall)(args.config.as_deref(), args.dry_run));
         }
         Verb::Network(verb) => verb.run(client, out),
+        Verb::Store(verb) => verb.run(wiring.store, out),
         Verb::Port(args) => sandbox::port(&args, client, out),
         Verb::Ps(args) => sandbox::ls(&args, client, out),
         Verb::Monitor(args) => status::monitor(&args, client, out),
@@ -208,6 +216,9 @@ mod tests {
             "netd check --config",
             "netd daemon extra",
             "netd uninstall extra",
+            "netd store",
+            "netd store restore",
+            "netd store verify a b",
             "netd completion csh",
             "netd man",
             "netd version extra",

@@ -26,7 +26,7 @@ use crate::compile::CompileSettings;
 use crate::desired::Desired;
 use crate::facts::HostFacts;
 use crate::model::{Command, Model, Outcome, Refusal, SandboxId, Settings};
-use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler};
+use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler, Tended};
 use crate::store::StoreError;
 
 pub use circumstances::{Host, ProcHost};
@@ -53,6 +53,13 @@ pub trait Kernel: Send + 'static {
         &mut self,
         compile: &Compile,
     ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
+    /// The same after reading back what can be read without entering a sandbox.
+    fn patrol(
+        &mut self,
+        compile: &Compile,
+    ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
+    /// Puts back what is nobody's desire but the start's, and tells what runs out.
+    fn tend(&mut self) -> impl Future<Output = Tended> + Send;
 }
 
 impl<E: Effects + 'static> Kernel for Reconciler<E> {
@@ -67,12 +74,22 @@ impl<E: Effects + 'static> Kernel for Reconciler<E> {
     async fn verify(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
         Self::verify(self, compile).await
     }
+
+    async fn patrol(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+        Self::patrol(self, compile).await
+    }
+
+    async fn tend(&mut self) -> Tended {
+        Self::tend(self).await
+    }
 }
 
 /// Who wants to know how the work goes.
 pub trait Observer: Send + Sync {
     /// The kernel was brought in line, or was not.
     fn reconciled(&self, took: Duration, succeeded: bool);
+    /// Others had changed what is ours, and so many things were put right.
+    fn repaired(&self, changes: usize);
     /// A command that made an endpoint was carried out.
     fn endpoint_set_up(&self, took: Duration);
 }

@@ -9,6 +9,7 @@ mod manager;
 mod privilege;
 mod reload;
 mod services;
+mod storage;
 mod telemetry;
 pub mod uninstall;
 mod witness;
@@ -35,6 +36,7 @@ use lock::Lock;
 pub use lock::LockError;
 pub use logging::LoggingError;
 pub use privilege::{NEEDED, PrivilegeError};
+pub use storage::store;
 
 const STATE_LOCK: &str = "netd.lock";
 const RUN_LOCK: &str = "netd.pid";

@@ -155,6 +155,19 @@ impl Dataplane {
         }
     }
 
+    /// Puts back what others removed: directories, pins of maps, socket hooks; how many there were.
+    pub fn mend(&self, cgroup: Option<&Path>) -> Result<usize, DataplaneError> {
+        self.dirs.mend()?;
+        let mended = self.maps.pin_missing(&self.dirs.maps())?;
+        match cgroup {
+            Some(cgroup) if !self.programs.are_sockets_attached(cgroup)? => {
+                self.programs.attach_sockets(cgroup)?;
+                Ok(mended + 1)
+            }
+            Some(_) | None => Ok(mended),
+        }
+    }
+
     /// Lets sockets of the host bind published ports, until the socket hooks are attached again.
     pub fn lift_guard(&self) -> Result<(), DataplaneError> {
         for pins in self.heritage.pins() {
@@ -275,7 +288,7 @@ pub enum DataplaneError {
         source: std::io::Error,
     },
     /// A map is full.
-    #[error("map {map} is full ({capacity} entries)")]
+    #[error("map {map} is full ({capacity} entries): remove what is not needed, see `netd status`")]
     MapFull {
         /// Which.
         map: String,

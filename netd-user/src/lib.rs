@@ -14,6 +14,7 @@ pub mod desired;
 pub mod dns;
 pub mod driver;
 pub mod facts;
+mod fault;
 pub mod frontend;
 pub mod link;
 pub mod model;

@@ -11,5 +11,6 @@ fn main() -> ExitCode {
         places: daemon::places,
         uninstall: daemon::uninstall::main,
         needed: daemon::NEEDED,
+        store: daemon::store,
     })
 }

@@ -13,6 +13,7 @@ mod ledger;
 mod memory;
 pub mod remains;
 mod resolvers;
+mod resources;
 mod tables;
 
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ use crate::link::LinkError;
 use crate::link::resolver::ResolverNews;
 use crate::link::watch;
 
-pub use effects::Effects;
+pub use effects::{Effects, Tended};
 pub use kernel::KernelEffects;
 
 use effects::{Entries, Observed};
@@ -109,13 +110,24 @@ pub type Compile<'a> = &'a (dyn Fn(&HostFacts) -> Desired + Send + Sync);
 /// state that never settles must not hold the controller.
 const MAX_ROUNDS: usize = 3;
 
+/// How far it is known what is in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stock {
+    /// As held, but for links that the host tells are gone.
+    Taken,
+    /// Others may have changed what can be seen from the host; what is inside sandboxes stands.
+    HostSideOpen,
+    /// An error has left it open.
+    Open,
+}
+
 /// Holds what is in the kernel and changes it to what is desired.
 #[derive(Debug)]
 pub struct Reconciler<E = KernelEffects> {
     effects: E,
     held: Observed,
-    /// Whether `held` is what is there; an error leaves that open.
-    synced: bool,
+    /// How far `held` is what is there.
+    stock: Stock,
     /// Whether a change has been made without a new generation.
     owes_generation: bool,
     /// The host as the last compilation saw it.
@@ -174,7 +186,7 @@ impl<E: Effects> Reconciler<E> {
         Self {
             effects,
             held: Observed::default(),
-            synced: false,
+            stock: Stock::Open,
             owes_generation: true,
             seen: Arc::default(),
             changed: 0,
@@ -191,7 +203,7 @@ impl<E: Effects> Reconciler<E> {
         self.changed = 0;
         let outcome = self.settle(compile).await;
         if outcome.is_err() {
-            self.synced = false;
+            self.stock = Stock::Open;
             self.owes_generation = true;
         }
         outcome?;
@@ -200,9 +212,22 @@ impl<E: Effects> Reconciler<E> {
 
     /// The same after reading everything back, in case somebody else changed it.
     pub async fn verify(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
-        self.synced = false;
+        self.stock = Stock::Open;
         self.held.links.clear();
         self.apply(compile).await
+    }
+
+    /// The same after reading back what can be read from the host, which is cheap.
+    pub async fn patrol(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
+        if self.stock == Stock::Taken {
+            self.stock = Stock::HostSideOpen;
+        }
+        self.apply(compile).await
+    }
+
+    /// Puts back what the start has made and no desired state tells of; says what runs out.
+    pub async fn tend(&mut self) -> Tended {
+        self.effects.tend().await
     }
 
     async fn settle(&mut self, compile: Compile<'_>) -> Result<(), ReconcileError> {
@@ -230,15 +255,25 @@ impl<E: Effects> Reconciler<E> {
         desired: &Desired,
         facts: &Arc<HostFacts>,
     ) -> Result<(), ReconcileError> {
-        if self.synced {
-            self.forget_gone(facts);
-        } else {
-            let known = std::mem::take(&mut self.held.links);
-            let trusted = known.into_iter().filter_map(|(name, link)| Some((name, link?)));
-            self.held = self.effects.observe(desired, &trusted.collect()).await?;
-            self.synced = true;
+        match self.stock {
+            Stock::Taken => self.forget_gone(facts),
+            Stock::HostSideOpen => {
+                self.forget_gone(facts);
+                self.held.links.retain(|_, link| matches!(link, Some(Link::Veth(_))));
+                self.take_stock(desired).await?;
+            }
+            Stock::Open => self.take_stock(desired).await?,
         }
         self.seen = Arc::clone(facts);
+        Ok(())
+    }
+
+    /// Reads back; the inside of links that are still held is trusted.
+    async fn take_stock(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        let known = std::mem::take(&mut self.held.links);
+        let trusted = known.into_iter().filter_map(|(name, link)| Some((name, link?)));
+        self.held = self.effects.observe(desired, &trusted.collect()).await?;
+        self.stock = Stock::Taken;
         Ok(())
     }
 

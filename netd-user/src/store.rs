@@ -3,7 +3,9 @@
 //! Laws: a commit is all or nothing; what was committed is what the next load sees; a store of a newer
 //! schema or a damaged one is refused with the remedy, never guessed at.
 
+pub mod backup;
 pub mod memory;
+mod seal;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -95,13 +97,14 @@ pub enum StoreError {
         reason: String,
     },
     /// The file is no store or is broken.
-    #[error("the store {} is damaged ({reason}): restore a backup, or move it away to start empty",
-        path.display())]
+    #[error("the store {} is damaged ({reason}): {remedy}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What the check found.
         reason: String,
+        /// What to do: which backup to restore, where there is one.
+        remedy: String,
     },
     /// A newer netd wrote it.
     #[error(
@@ -126,6 +129,34 @@ pub enum StoreError {
     /// A commit failed; nothing of it is kept.
     #[error("the change could not be stored: {0}")]
     Commit(String),
+    /// A copy can't be made or put in place.
+    #[error("the copy {} can't be made: {reason}", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The system's or SQLite's answer.
+        reason: String,
+    },
+}
+
+/// What helps with a damaged file where nothing is known of others.
+const NO_REMEDY: &str = "use another backup";
+
+impl StoreError {
+    /// The same with the remedy that fits where the file lies.
+    #[must_use]
+    fn with_remedy(self, remedy: &str) -> Self {
+        match self {
+            Self::Damaged { path, reason, .. } => {
+                Self::Damaged { path, reason, remedy: remedy.to_owned() }
+            }
+            other @ (Self::Open { .. }
+            | Self::Newer { .. }
+            | Self::Row { .. }
+            | Self::Commit(_)
+            | Self::Copy { .. }) => other,
+        }
+    }
 }
 
 impl Kind {

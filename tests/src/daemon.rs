@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
@@ -146,6 +147,24 @@ impl<'host> Daemon<'host> {
     /// Starts another version of the host's daemon: a program built beside `netd`.
     pub fn start_version(host: &'host Host, program: &str) -> Result<Self> {
         Self::start_with(host, Places::of(host), "", &[program])
+    }
+
+    /// Starts the host's daemon so that it is killed at a point: the `point`-th change once it serves,
+    /// or, as `start:7`, of its whole life. A daemon that dies before it serves is an error.
+    pub fn start_dying(host: &'host Host, point: &str) -> Result<Self> {
+        Self::start_in(host, &[&format!("NETD_FAULT_KILL={point}")])
+    }
+
+    /// Whether its process has ended.
+    pub fn is_dead(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits until it has been killed.
+    pub fn has_died(mut self) -> Result<()> {
+        let status = process::wait(&mut self.child, STOPS_WITHIN).context("to be killed")?;
+        ensure!(status.signal() == Some(Signal::SIGKILL as i32), "it ended otherwise: {status}");
+        Ok(())
     }
 
     /// Starts a daemon on given places.

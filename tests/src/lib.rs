@@ -21,6 +21,7 @@ pub mod plugin;
 pub mod process;
 pub mod raw;
 pub mod restarts;
+pub mod soak;
 pub mod upstream;
 pub mod wire;
 

@@ -9,6 +9,7 @@ mod lint;
 mod restarts;
 mod run;
 mod setup;
+mod soak;
 mod source;
 mod test;
 mod tidy;
@@ -23,7 +24,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 9] = [
+const CHORES: [Chore; 10] = [
     Chore { name: "setup", says: "install what building and testing need", run: setup::run },
     Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
     Chore {
@@ -55,6 +56,11 @@ const CHORES: [Chore; 9] = [
         name: "restarts",
         says: "restart the daemon under full traffic and count what is lost",
         run: restarts::run,
+    },
+    Chore {
+        name: "soak",
+        says: "churn a host at random and compare it with a model; --minutes N, --seed N",
+        run: soak::run,
     },
     Chore { name: "tidy", says: "check the rules of the house on the sources", run: tidy::run },
 ];

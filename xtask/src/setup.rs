@@ -48,7 +48,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -58,6 +58,7 @@ const PACKAGES: [Package; 18] = [
     program("iputils-ping", "ping", Purpose::Demo),
     program("curl", "curl", Purpose::Demo),
     program("bind9-dnsutils", "dig", Purpose::Test),
+    program("bpftool", "bpftool", Purpose::Test),
     program("busybox-static", "busybox", Purpose::Test),
     program("docker.io", "dockerd", Purpose::Test),
     program("ethtool", "ethtool", Purpose::Test),

@@ -8,6 +8,10 @@ use super::Tuning;
 
 /// Changes of the host come in bursts, our own among them.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Between two looks around: with the kernel's part and a loaded machine well within five seconds.
+const PATROL: Duration = Duration::from_secs(2);
+/// The share of time that looking around may take on a large host, as a divisor.
+const PATROL_SHARE: u32 = 100;
 /// Longest pause between tries of background work that fails.
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
 
@@ -15,6 +19,7 @@ const LONGEST_RETRY: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub(super) struct Due {
     pub(super) verify: Instant,
+    pub(super) patrol: Instant,
     pub(super) settle: Option<Instant>,
     pub(super) retry: Option<Instant>,
     pause: Duration,
@@ -25,6 +30,7 @@ impl Due {
     pub(super) fn new(tuning: &Tuning) -> Self {
         Self {
             verify: Instant::now() + tuning.verify_interval,
+            patrol: Instant::now() + PATROL,
             settle: None,
             retry: None,
             pause: tuning.first_retry,
@@ -45,6 +51,11 @@ impl Due {
     /// A full look was taken.
     pub(super) fn verified(&mut self, tuning: &Tuning) {
         self.verify = Instant::now() + tuning.verify_interval;
+    }
+
+    /// A look around was taken, and took so long.
+    pub(super) fn patrolled(&mut self, took: Duration) {
+        self.patrol = Instant::now() + PATROL.max(took * PATROL_SHARE);
     }
 
     /// Nothing to try again.

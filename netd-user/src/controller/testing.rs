@@ -15,7 +15,7 @@ use super::{Compile, Controller, Host, Kernel, Parts, StartError, Tuning, Worker
 use crate::config::Config;
 use crate::desired::{Desired, HeldPort};
 use crate::facts::{HostFacts, LinkFact, UplinkFact};
-use crate::reconcile::{Applied, ReconcileError};
+use crate::reconcile::{Applied, ReconcileError, Tended};
 use crate::store::memory::MemoryStore;
 
 /// Shared with the test: clones look at the same kernel.
@@ -32,6 +32,7 @@ struct FakeState {
     failures: VecDeque<bool>,
     applies: usize,
     pause: Option<Duration>,
+    problems: Vec<String>,
 }
 
 /// Why a port of the fake host can't be held.
@@ -68,6 +69,11 @@ impl FakeKernel {
 
     pub(crate) fn free_ports(&self) {
         self.with(|state| state.taken.clear());
+    }
+
+    /// What it runs out of from now on.
+    pub(crate) fn run_short(&self, problems: &[&str]) {
+        self.with(|state| state.problems = problems.iter().map(|it| (*it).to_owned()).collect());
     }
 
     /// Each apply takes this long.
@@ -121,6 +127,14 @@ impl Kernel for FakeKernel {
 
     async fn verify(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
         self.apply(compile).await
+    }
+
+    async fn patrol(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+        self.apply(compile).await
+    }
+
+    async fn tend(&mut self) -> Tended {
+        Tended { mended: 0, problems: self.with(|state| state.problems.clone()) }
     }
 }
 

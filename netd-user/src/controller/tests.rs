@@ -291,3 +291,24 @@ fn process(pid: i32) -> ProcessRef {
     let start_ticks = fields.split_whitespace().nth(19).expect("field").parse().expect("number");
     ProcessRef { pid, start_ticks }
 }
+
+#[tokio::test]
+async fn what_runs_out_is_told_until_there_is_enough_again() {
+    let bench = bench().await;
+    bench.kernel.run_short(&["the disk is full"]);
+    eventually("the problem", || bench.controller.view().problems == ["the disk is full"]).await;
+    bench.kernel.run_short(&[]);
+    eventually("its end", || bench.controller.view().problems.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_is_told_until_it_takes_changes_again() {
+    let bench = bench().await;
+    bench.store.fail(Some("disk full"));
+    bench.controller.execute(network("app")).await.expect_err("not stored");
+    let told = || bench.controller.view().problems.iter().any(|it| it.contains("disk full"));
+    eventually("the problem", told).await;
+    bench.store.fail(None);
+    eventually("its end", || !told()).await;
+    assert!(bench.controller.model().networks.values().all(|network| network.name != "app"));
+}

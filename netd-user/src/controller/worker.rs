@@ -2,6 +2,7 @@
 
 mod ends;
 mod live;
+mod patrol;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use super::{
     world,
 };
 use crate::facts::HostFacts;
+use crate::fault;
 use crate::model::{Command, Model, Outcome, Proto, Settings};
 use crate::reconcile::ReconcileError;
 use crate::store::{Change, Memory, Store, StoreError};
@@ -57,6 +59,10 @@ struct State {
     applied_revision: u64,
     left_out: LeftOut,
     problem: Option<String>,
+    /// What the store said when it last refused a change.
+    unkept: Option<String>,
+    /// What is about to run out.
+    shortages: Vec<String>,
     /// The kernel may hold what the model does not say.
     dirty: bool,
 }
@@ -65,6 +71,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 enum Depth {
     Changes,
+    HostSide,
     Everything,
 }
 
@@ -130,6 +137,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
                 () = told_to_stop(&mut stop) => break,
                 Some(departed) = self.departed.recv() => self.remove_departed(departed).await,
                 () = sleep_until(due.verify) => self.verify().await,
+                () = sleep_until(due.patrol) => self.patrol().await,
                 () = at(due.settle) => self.settle().await,
                 () = at(due.retry) => self.retry().await,
                 () = self.turns.next() => {}
@@ -204,7 +212,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         loop {
             let (model, outcome) = self.grant(command.clone(), &busy).await?;
             match self.reconcile(&model, Depth::Changes).await {
-                Ok(()) => {
+                Ok(_) => {
                     self.keep(model).await?;
                     return Ok(outcome);
                 }
@@ -253,6 +261,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     async fn keep(&mut self, model: Arc<Model>) -> Result<(), ControllerError> {
         if let Err(error) = self.commit(&model).await {
             self.state.dirty = true;
+            self.state.unkept = Some(error.to_string());
             return Err(error.into());
         }
         self.state.dirty = false;
@@ -270,11 +279,20 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         if change.is_empty() {
             return Ok(());
         }
+        fault::point();
+        self.write(change).await?;
+        fault::point();
+        self.state.revision = revision;
+        Ok(())
+    }
+
+    /// Writes a change as it is.
+    async fn write(&mut self, change: Change) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         let commit = move || store.lock().unwrap_or_else(PoisonError::into_inner).commit(&change);
         let done = tokio::task::spawn_blocking(commit).await;
         done.unwrap_or_else(|error| Err(StoreError::Commit(error.to_string())))?;
-        self.state.revision = revision;
+        self.state.unkept = None;
         Ok(())
     }
 
@@ -287,18 +305,24 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         self.publish();
     }
 
-    async fn reconcile(&mut self, model: &Arc<Model>, depth: Depth) -> Result<(), ReconcileError> {
+    /// Makes the kernel match what of a model can be had; how many writes that took.
+    async fn reconcile(
+        &mut self,
+        model: &Arc<Model>,
+        depth: Depth,
+    ) -> Result<usize, ReconcileError> {
         let compile = self.compiler.of(self.state.left_out.effective(model));
         let started = Instant::now();
         self.state.dirty = true;
         let applied = match depth {
             Depth::Changes => self.kernel.apply(&compile).await,
+            Depth::HostSide => self.kernel.patrol(&compile).await,
             Depth::Everything => self.kernel.verify(&compile).await,
         };
         if let Some(observer) = &self.observer {
             observer.reconciled(started.elapsed(), applied.is_ok());
         }
-        applied.map(|_| ())
+        applied.map(|applied| applied.changed)
     }
 
     /// Brings the kernel in line with the model as it is, without what can't be had.
@@ -306,10 +330,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         let model = Arc::clone(&self.state.model);
         self.due.settle = None;
         self.state.left_out = LeftOut::default();
-        self.state.left_out.look_for_namespaces(&model);
-        if let Ok(facts) = self.kernel.facts().await {
-            self.state.left_out.look_for_links(&model, &facts);
-        }
+        self.look_for_losses(&model).await;
         let result = loop {
             let Err(error) = self.reconcile(&model, depth).await else { break Ok(()) };
             match ports::refused_port(&error) {
@@ -338,11 +359,6 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         self.publish();
     }
 
-    async fn verify(&mut self) {
-        self.due.verified(&self.tuning);
-        self.converge(Depth::Everything).await;
-    }
-
     fn publish(&self) {
         let state = &self.state;
         self.published.store(Arc::new(View {
@@ -351,7 +367,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             revision: state.revision,
             applied_revision: state.applied_revision,
             failures: state.left_out.failures(&state.model),
-            problems: state.problem.iter().cloned().collect(),
+            problems: state.problems(),
         }));
     }
 }

@@ -12,12 +12,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::reload::Reloader;
 use super::telemetry::DataplaneTelemetry;
 use super::witness::NameWitness;
-use super::{DaemonError, Settled, manager, reconciler_options};
+use super::{DaemonError, Settled, manager, reconciler_options, storage};
 use crate::config::Config;
 use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, told_to_stop};
 use crate::dataplane::events::EventReader;
 use crate::dataplane::sweep::Sweeper;
 use crate::dns::{self, NameService, host};
+use crate::fault;
 use crate::frontend::serve::{Limits, serve};
 use crate::frontend::socket::BoundSocket;
 use crate::frontend::{Api, Defaults, LogControl, api, docker};
@@ -62,6 +63,7 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
         started = start(settled) => started?,
         () = signals.stop() => return Ok(()),
     };
+    fault::serving();
     manager::ready(&services.reloader.controller.view());
     tracing::info!("ready");
     let result = loop {
@@ -117,6 +119,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let turns = worker.count_turns(manager::turn_interval());
     let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
     let resolv_conf = config.resolv_conf.clone();
+    let state_dir = config.state_dir.clone();
     let reloader = Reloader::new(config, config_path, &api);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -139,6 +142,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     tasks.spawn(host::follow(names, resolv_conf, stopped.clone()));
     tasks.spawn(sweep(sweeper, stopped.clone()));
     tasks.spawn(manager::follow(turns, controller.clone()));
+    tasks.spawn(storage::back_up(state_dir, stopped.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
     Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop, reloader })
 }

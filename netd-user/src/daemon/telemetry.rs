@@ -47,6 +47,10 @@ impl Observer for DataplaneTelemetry {
         self.metrics.reconciled(took, end);
     }
 
+    fn repaired(&self, changes: usize) {
+        self.metrics.repaired(changes);
+    }
+
     fn endpoint_set_up(&self, took: Duration) {
         self.metrics.endpoint_set_up(took);
     }
@@ -127,6 +131,11 @@ impl Inventory for LiveInventory {
             available: usage.available,
         };
         model.pool_usage().into_iter().map(fill).collect()
+    }
+
+    fn problems(&self) -> usize {
+        let view = self.controller.view();
+        view.problems.len() + view.failures.len()
     }
 
     fn events_lost(&self) -> u64 {

@@ -37,12 +37,7 @@ impl PinDirs {
     /// Makes `root`, on a bpffs: one is mounted there where it lies on none. Refuses the pins of a
     /// newer netd.
     pub(super) fn prepare(root: &Path) -> Result<Self, DataplaneError> {
-        fs::create_dir_all(root).map_err(failed("create", root))?;
-        let kind = statfs(root).map_err(|e| failed("inspect", root)(e.into()))?;
-        if kind.filesystem_type() != BPF_FS_MAGIC {
-            mount(Some("bpf"), root, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-                .map_err(|e| failed("mount bpffs at", root)(e.into()))?;
-        }
+        mount_at(root)?;
         let dirs = Self::below(root);
         dirs.refuse_newer()?;
         Ok(dirs)
@@ -51,6 +46,12 @@ impl PinDirs {
     /// The directories below `root`, made or not.
     pub(super) fn below(root: &Path) -> Self {
         Self { root: root.to_owned(), version: root.join(format!("{ABI:016x}")) }
+    }
+
+    /// Makes anew what others removed: the mount, the directories of this version.
+    pub(super) fn mend(&self) -> Result<(), DataplaneError> {
+        mount_at(&self.root)?;
+        self.make()
     }
 
     /// Makes the directories of this version.
@@ -151,6 +152,17 @@ fn abi_of(path: &Path) -> Option<u64> {
     let (abi, number) = name.split_once('-').unwrap_or((name, "0"));
     number.parse::<u32>().ok()?;
     (abi.len() == 16).then(|| u64::from_str_radix(abi, 16).ok()).flatten()
+}
+
+/// Makes `root`, on a bpffs: one is mounted there where it lies on none.
+fn mount_at(root: &Path) -> Result<(), DataplaneError> {
+    fs::create_dir_all(root).map_err(failed("create", root))?;
+    let kind = statfs(root).map_err(|e| failed("inspect", root)(e.into()))?;
+    if kind.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    mount(Some("bpf"), root, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        .map_err(|e| failed("mount bpffs at", root)(e.into()))
 }
 
 /// Adds what was tried, and where, to an error of the file system.

@@ -58,6 +58,24 @@ impl Maps {
         Ok(Self { maps: Arc::new(maps.collect::<Result<_, DataplaneError>>()?) })
     }
 
+    /// Pins those whose pin is gone; how many there were.
+    pub(super) fn pin_missing(&self, dir: &Path) -> Result<usize, DataplaneError> {
+        let mut pinned = 0;
+        for (name, map) in self.maps.iter() {
+            let path = dir.join(name);
+            if !path.exists() {
+                let failed = |source| DataplaneError::Pin {
+                    action: "pin map at",
+                    path: path.clone(),
+                    source: std::io::Error::other(source),
+                };
+                map.data.pin(&path).map_err(failed)?;
+                pinned += 1;
+            }
+        }
+        Ok(pinned)
+    }
+
     /// The map of that specification.
     #[allow(clippy::expect_used, reason = "open() has put every map of the one list there")]
     pub(super) fn get(&self, spec: &MapSpec) -> &OpenMap {

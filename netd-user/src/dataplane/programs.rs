@@ -17,6 +17,7 @@ use netd_common::map::MAPS;
 use super::DataplaneError;
 use super::bpffs::failed;
 use super::pin::KernelLink;
+use crate::fault;
 
 /// `enum bpf_attach_type`, uapi/linux/bpf.h.
 const TCX_INGRESS: u32 = 46;
@@ -90,7 +91,11 @@ impl Programs {
             return Ok(());
         }
         let made = KernelLink::create(program, ifindex, attach_type(hook));
-        made.and_then(|made| made.pin(&path)).map_err(failed("attach program at", &path))
+        let pinned = made.and_then(|made| {
+            fault::point();
+            made.pin(&path)
+        });
+        pinned.map_err(failed("attach program at", &path))
     }
 
     /// Detaches it.
@@ -112,6 +117,16 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// Whether every socket hook sits on that cgroup.
+    pub(super) fn are_sockets_attached(&self, cgroup: &Path) -> Result<bool, DataplaneError> {
+        let inode = fs::metadata(cgroup).map_err(failed("inspect cgroup", cgroup))?.ino();
+        let sits = |name: &str| {
+            let pinned = KernelLink::open(&self.links.join(socket_pin(name)));
+            pinned.and_then(|pinned| pinned.cgroup()).is_ok_and(|found| found == inode)
+        };
+        Ok(SOCKET_HOOKS.iter().all(|(name, _)| sits(name)))
     }
 
     /// Detaches the socket hooks.

@@ -147,6 +147,19 @@ impl Cache {
             .collect()
     }
 
+    /// The same without those whose prefix has lost its route, which a link has while it is up.
+    pub(super) fn routed_addresses_of(&self, index: u32) -> BTreeSet<IpNetwork> {
+        let mut addresses = self.addresses_of(index);
+        if self.links.get(&index).is_some_and(|link| link.fact.up) {
+            let own = self.routes.iter().filter(|route| route.links == [index]);
+            let routed: BTreeSet<(IpAddr, u8)> =
+                own.map(|it| (it.destination.network(), it.destination.prefix())).collect();
+            let full = |addr: &IpNetwork| addr.prefix() == if addr.is_ipv4() { 32 } else { 128 };
+            addresses.retain(|it| full(it) || routed.contains(&(it.network(), it.prefix())));
+        }
+        addresses
+    }
+
     /// What the compiler may know. Routes through links of group `own` are left out: the model knows
     /// its own prefixes, and a prefix it has just given up is free.
     pub(super) fn facts(&self, own: u32) -> HostFacts {

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::LinkError;
+use crate::fault;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
@@ -48,6 +49,7 @@ pub fn reserve_ports(state_dir: &Path, (first, last): (u16, u16)) -> Result<(), 
     // Remembered before it is done: a crash in between gives back what was never taken, and that
     // changes nothing.
     fs::write(&remembered, added.text()).map_err(failed("write", &remembered))?;
+    fault::point();
     ports.insert(&added.ranges());
     write_reserved(&ports)
 }
@@ -60,6 +62,13 @@ pub fn added_ports(state_dir: &Path) -> Result<Option<String>, LinkError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", &remembered)(error)),
     }
+}
+
+/// Whether the masquerade ports are reserved.
+pub fn are_reserved((first, last): (u16, u16)) -> Result<bool, LinkError> {
+    let mut missing = PortSet::of(&[first..=last]);
+    missing.remove(&reserved_ports()?);
+    Ok(missing.ranges().is_empty())
 }
 
 /// Gives the masquerade ports back. Ports that others reserved meanwhile stay so.

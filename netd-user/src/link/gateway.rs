@@ -49,6 +49,10 @@ pub(super) async fn change(
     for addr in old.difference(&new) {
         netlink.remove_address(index, *addr).await?;
     }
+    // One that stands but has lost its route gets it only as it is made.
+    for addr in new.difference(&old) {
+        netlink.remove_address(index, *addr).await?;
+    }
     // All of them: turning IPv6 off and on has removed what stood there.
     for addr in new {
         netlink.add_address(index, addr).await?;
@@ -56,18 +60,22 @@ pub(super) async fn change(
     Ok(())
 }
 
-/// What is there, from the host's view of it.
+/// What is there, from the host's view of it. Addresses are those whose prefix is routed, too.
 pub(super) fn observe(
     name: &str,
     (mac, mtu): (MacAddr, u32),
     addresses: BTreeSet<IpNetwork>,
 ) -> GatewayLink {
     let (ipv4, ipv6) = (sysctl::forwards(name, "ipv4"), sysctl::forwards(name, "ipv6"));
-    GatewayLink { mac, mtu, addresses, ipv4, ipv6: ipv6 && sysctl::has_ipv6(name) }
+    let ipv6 = ipv6 && sysctl::has_ipv6(name);
+    // 0 where other settings are not as they should be: that is changed in place.
+    let mtu = if sysctl::is_gateway_as_written(name, ipv6) { mtu } else { 0 };
+    GatewayLink { mac, mtu, addresses, ipv4, ipv6 }
 }
 
 fn configure(name: &str, link: &GatewayLink) -> Result<(), LinkError> {
     sysctl::write(name, if link.ipv4 { sysctl::FORWARD_IPV4 } else { sysctl::KEEP_IPV4 })?;
+    sysctl::write(name, sysctl::LOOSE_PATHS)?;
     sysctl::write(name, sysctl::FORGETFUL_IPV4)?;
     sysctl::write_ipv6(name, link.ipv6)?;
     if link.ipv6 { sysctl::write(name, sysctl::FORWARD_IPV6) } else { Ok(()) }

@@ -99,7 +99,8 @@ impl HostLinks {
         let mut found = BTreeMap::new();
         for record in self.cache.links_of_group(self.owner) {
             let expected = desired.links.get(&record.name);
-            let link = match (trusted.get(&record.name), expected) {
+            let trusted = trusted.get(&record.name).filter(|link| is_as_left(record, link));
+            let link = match (trusted, expected) {
                 (Some(trusted), _) => Some(trusted.clone()),
                 (None, Some(expected)) => self.look_into(record, expected).await?,
                 (None, None) => None,
@@ -186,12 +187,14 @@ impl HostLinks {
         let index = fact.ifindex.0;
         match expected {
             Link::Gateway(_) if fact.kind == "bridge" => {
-                let addresses = self.cache.addresses_of(index);
+                let addresses = self.cache.routed_addresses_of(index);
                 let found = gateway::observe(&record.name, (fact.mac, fact.mtu), addresses);
                 Ok(Some(Link::Gateway(found)))
             }
             Link::Veth(expected) if fact.kind == "veth" => {
-                let host = (index, fact.mtu, record.peer);
+                // An MTU that no link has: its settings are written again.
+                let stands = sysctl::stand(&record.name, sysctl::WITHOUT_IPV6);
+                let host = (index, if stands { fact.mtu } else { 0 }, record.peer);
                 Ok(veth::observe(host, expected).await?.map(Link::Veth))
             }
             // What the engine has made of its end is not ours to judge.
@@ -225,6 +228,18 @@ impl HostLinks {
             self.cache.replace_routes(&self.netlink.routes().await?);
         }
         Ok(())
+    }
+}
+
+/// Whether the host's end of a link, and the namespace of the other, are as they were left.
+fn is_as_left(record: &LinkRecord, link: &Link) -> bool {
+    match link {
+        Link::Gateway(_) | Link::Offered(_) => true,
+        Link::Veth(veth) => {
+            veth.mtu == record.fact.mtu
+                && netns::exists(&veth.netns)
+                && sysctl::stand(&record.name, sysctl::WITHOUT_IPV6)
+        }
     }
 }
 

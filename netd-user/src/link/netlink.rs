@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::{LinkError, netns};
 use crate::desired::Route;
+use crate::fault;
 
 /// A connection to the route netlink of one namespace.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl Netlink {
 
     /// Creates a link.
     pub(super) async fn create(&self, name: &str, link: LinkMessage) -> Result<(), LinkError> {
+        fault::point();
         self.handle.link().add(link).execute().await.map_err(|error| match errno(&error) {
             Some(libc::EEXIST) => LinkError::Foreign(name.to_owned()),
             _ => refused("create link", name)(error),
@@ -92,6 +94,7 @@ impl Netlink {
 
     /// Changes a link.
     pub(super) async fn change(&self, name: &str, link: LinkMessage) -> Result<(), LinkError> {
+        fault::point();
         self.handle.link().change(link).execute().await.map_err(refused("change link", name))
     }
 
@@ -102,6 +105,7 @@ impl Netlink {
 
     /// Deletes a link; one that is gone already is no error.
     pub(super) async fn delete(&self, name: &str, index: u32) -> Result<(), LinkError> {
+        fault::point();
         match self.handle.link().del(index).execute().await {
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(()),
             other => other.map_err(refused("delete link", name)),
@@ -110,6 +114,7 @@ impl Netlink {
 
     /// Adds an address, usable at once.
     pub(super) async fn add_address(&self, index: u32, addr: IpNetwork) -> Result<(), LinkError> {
+        fault::point();
         let mut request = self.handle.address().add(index, addr.ip(), addr.prefix()).replace();
         let message = request.message_mut();
         message.header.flags |= AddressHeaderFlags::Nodad;
@@ -123,6 +128,7 @@ impl Netlink {
         index: u32,
         addr: IpNetwork,
     ) -> Result<(), LinkError> {
+        fault::point();
         let mut message = AddressMessage::default();
         message.header.family = family(addr.ip());
         message.header.prefix_len = addr.prefix();
@@ -141,6 +147,7 @@ impl Netlink {
         route: Route,
         onlink: bool,
     ) -> Result<(), LinkError> {
+        fault::point();
         let mut message = route_message(index, route)?;
         if onlink {
             message.header.flags |= RouteFlags::Onlink;
@@ -171,6 +178,7 @@ impl Netlink {
 
     /// Removes a route through a link; one that is gone already is no error.
     pub(super) async fn remove_route(&self, index: u32, route: Route) -> Result<(), LinkError> {
+        fault::point();
         match self.handle.route().del(route_message(index, route)?).execute().await {
             Err(error) if errno(&error) == Some(libc::ESRCH) => Ok(()),
             other => other.map_err(refused("remove route", route.destination.to_string())),

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::LinkError;
 use super::netlink::Netlink;
+use crate::fault;
 
 /// `NSFS_MAGIC`, uapi/linux/magic.h.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -34,6 +35,7 @@ pub fn create(path: &Path) -> Result<(), LinkError> {
         fs::create_dir_all(parent).map_err(failed("create directory for"))?;
     }
     OpenOptions::new().write(true).create_new(true).open(path).map_err(failed("create"))?;
+    fault::point();
     let target = path.to_owned();
     let outcome = on_thread(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
@@ -51,6 +53,7 @@ pub fn delete(path: &Path) -> Result<(), LinkError> {
     while exists(path) {
         umount2(path, MntFlags::MNT_DETACH)
             .map_err(|error| file_error("unmount", path, error.into()))?;
+        fault::point();
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::LinkError;
+use crate::fault;
 
 /// An interface's settings, written before it comes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,15 @@ const WITH_IPV6: &[Setting] = &[
     ipv6("addr_gen_mode", "0"),
 ];
 
-/// A gateway device forwards IPv4: `bpf_fib_lookup` asks for it. Loose reverse path filter (2),
-/// whatever `all` says: what a container sends to the host may be answered on another way.
-pub(super) const FORWARD_IPV4: &[Setting] = &[ipv4("forwarding", "1"), ipv4("rp_filter", "2")];
+/// A gateway device forwards IPv4: `bpf_fib_lookup` asks for it.
+pub(super) const FORWARD_IPV4: &[Setting] = &[ipv4("forwarding", "1")];
 
 /// A gateway device does not forward IPv4.
-pub(super) const KEEP_IPV4: &[Setting] = &[ipv4("forwarding", "0"), ipv4("rp_filter", "2")];
+pub(super) const KEEP_IPV4: &[Setting] = &[ipv4("forwarding", "0")];
+
+/// Loose reverse path filter, whatever `all` says: what a container sends to the host may be answered on
+/// another way.
+pub(super) const LOOSE_PATHS: &[Setting] = &[ipv4("rp_filter", "2")];
 
 /// A gateway device forwards IPv6.
 pub(super) const FORWARD_IPV6: &[Setting] = &[ipv6("forwarding", "1")];
@@ -67,6 +71,7 @@ const fn neighbors(family: &'static str) -> Setting {
 /// then have nothing to turn off.
 pub(super) fn write(interface: &str, settings: &[Setting]) -> Result<(), LinkError> {
     for setting in settings {
+        fault::point();
         let path = setting.path(interface);
         match fs::write(&path, setting.value) {
             Err(error)
@@ -85,6 +90,21 @@ pub(super) fn write_ipv6(interface: &str, on: bool) -> Result<(), LinkError> {
     }
     write(interface, WITH_IPV6)?;
     write(interface, FORGETFUL_IPV6)
+}
+
+/// Whether the settings of a gateway device that no field of it tells are as they were written.
+pub(super) fn is_gateway_as_written(interface: &str, has_ipv6: bool) -> bool {
+    let ipv6: [&[Setting]; 2] = if has_ipv6 { [WITH_IPV6, FORGETFUL_IPV6] } else { [&[], &[]] };
+    let settings = [LOOSE_PATHS, FORGETFUL_IPV4, ipv6[0], ipv6[1]];
+    settings.iter().all(|settings| stand(interface, settings))
+}
+
+/// Whether settings are as they were written, those that the kernel doesn't have left aside.
+pub(super) fn stand(interface: &str, settings: &[Setting]) -> bool {
+    settings.iter().all(|setting| match fs::read_to_string(setting.path(interface)) {
+        Ok(found) => found.trim() == setting.value,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    })
 }
 
 /// Whether the interface forwards packets of the family (`ipv4`, `ipv6`).

@@ -78,6 +78,7 @@ pub(super) async fn change(
 ) -> Result<(), LinkError> {
     let (sandbox, inner) = enter(to).await?;
     if (from.mac, from.mtu) != (to.mac, to.mtu) {
+        sysctl::write(name, sysctl::WITHOUT_IPV6)?;
         host.change(name, LinkUnspec::new_with_index(index).mtu(to.mtu).build()).await?;
         let message = LinkUnspec::new_with_index(inner).mtu(to.mtu).address(to.mac.0.to_vec());
         sandbox.change(&to.interface, message.build()).await?;

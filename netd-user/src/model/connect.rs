@@ -146,7 +146,8 @@ impl Change<'_> {
         lowest_index(MAX_ENDPOINTS, taken).ok_or_else(|| {
             let most = MAX_ENDPOINTS - 1;
             Refusal::conflict(format_args!(
-                "no free endpoint slot: netd holds at most {most} endpoints"
+                "no free endpoint slot: netd holds at most {most} endpoints (map endpoints): \
+                 remove sandboxes that are not needed"
             ))
         })
     }

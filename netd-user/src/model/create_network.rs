@@ -81,7 +81,8 @@ impl Change<'_> {
         let index = index.ok_or_else(|| {
             let most = MAX_NETWORKS - 1;
             Refusal::conflict(format_args!(
-                "no free network slot: netd holds at most {most} networks"
+                "no free network slot: netd holds at most {most} networks (map networks): \
+                 remove those that are not used with `netd network prune`"
             ))
         })?;
         let (id, device) = match id {
@@ -164,8 +165,10 @@ impl Change<'_> {
             return Ok(());
         }
         Err(Refusal::conflict(format_args!(
-            "no free subnet slot: netd holds at most {MAX_NETWORKS} {} subnets",
-            family(v6)
+            "no free subnet slot: netd holds at most {MAX_NETWORKS} {} subnets (map subnets_{}): \
+             remove networks that are not used with `netd network prune`",
+            family(v6),
+            if v6 { "v6" } else { "v4" }
         )))
     }
 }

@@ -57,7 +57,8 @@ impl Model {
         let free = network.pools_of(v6).find_map(|pool| pool.lowest_free(&held));
         free.map(Some).ok_or_else(|| {
             Refusal::conflict(format_args!(
-                "no available {} addresses on this network's address pools: {} ({})",
+                "no available {} addresses on this network's address pools: {} ({}); remove \
+                 containers from it, or create a network with a larger subnet",
                 if v6 { "IPv6" } else { "IPv4" },
                 network.name,
                 network.id

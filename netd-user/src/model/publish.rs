@@ -122,7 +122,8 @@ impl Change<'_> {
             row.slot = free.next().ok_or_else(|| {
                 let most = MAX_PUBLICATIONS - 1;
                 Refusal::conflict(format_args!(
-                    "too many published ports: netd holds at most {most} publications"
+                    "too many published ports: netd holds at most {most} publications (map \
+                     published_hits): publish ranges in the place of single ports"
                 ))
             })?;
         }
@@ -317,8 +318,10 @@ fn check_room<'a>(rows: impl Iterator<Item = &'a Publication>, v6: bool) -> Resu
         return Ok(());
     }
     Err(Refusal::conflict(format_args!(
-        "too many published ports: netd holds at most {MAX_PUBLISHED} {} ports",
-        family(v6)
+        "too many published ports: netd holds at most {MAX_PUBLISHED} {} ports (map published_{}): \
+         publish fewer",
+        family(v6),
+        if v6 { "v6" } else { "v4" }
     )))
 }
 

@@ -77,6 +77,8 @@ pub trait Inventory: Send + Sync {
     fn failed(&self) -> BTreeSet<SandboxId>;
     /// How full the pools of a model are.
     fn pools(&self, model: &Model) -> Vec<PoolFill>;
+    /// How many things `netd status` tells as wrong.
+    fn problems(&self) -> usize;
     /// Events that listeners of the monitor were too slow for.
     fn events_lost(&self) -> u64;
 }
@@ -98,6 +100,7 @@ pub struct Metrics {
     reconcile_runs: IntCounter,
     reconcile_errors: IntCounter,
     reconcile_duration: Histogram,
+    drift_repairs: IntCounter,
     api_requests: IntCounterVec,
     api_duration: HistogramVec,
     names: NameMetrics,
@@ -135,6 +138,11 @@ impl Metrics {
                 "netd_reconcile_duration_seconds",
                 "Duration of a run of the reconciler.",
             )?,
+            drift_repairs: counter(
+                &registry,
+                "netd_drift_repairs_total",
+                "Things of netd's that others had changed and that were put right.",
+            )?,
             api_requests: api_requests(&registry)?,
             api_duration: api_duration(&registry)?,
             names: NameMetrics::register(&registry)?,
@@ -155,6 +163,11 @@ impl Metrics {
             ApplyEnd::Applied => {}
             ApplyEnd::Failed => self.reconcile_errors.inc(),
         }
+    }
+
+    /// Others had changed what is ours, and so many things were put right.
+    pub fn repaired(&self, changes: usize) {
+        self.drift_repairs.inc_by(changes as u64);
     }
 
     /// The API answered. `handler` is the route's pattern, never the path that a client made up.

@@ -49,6 +49,15 @@ pub struct Entries {
     pub count: usize,
 }
 
+/// What a look at what the start has made came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Things put back.
+    pub mended: usize,
+    /// What could not be, and what is about to run out, each a sentence.
+    pub problems: Vec<String>,
+}
+
 /// What an effect comes to.
 pub type Outcome<T> = Result<T, ReconcileError>;
 
@@ -63,6 +72,9 @@ pub trait Effects: Send {
         desired: &Desired,
         trusted: &BTreeMap<String, Link>,
     ) -> impl Future<Output = Outcome<Observed>> + Send;
+    /// Puts back what the start has made and no desired state tells of: socket hooks, pins of maps,
+    /// reserved ports.
+    fn tend(&mut self) -> impl Future<Output = Tended> + Send;
     /// Creates a namespace mounted at `path`.
     fn create_namespace(&mut self, path: &Path) -> impl Future<Output = Outcome<()>> + Send;
     /// Removes it; what still runs in it keeps it alive, without a name.

@@ -2,6 +2,7 @@
 //! makes the n-th effect after start fail, once. Compiled into debug builds only.
 
 use super::ReconcileError;
+use crate::fault;
 
 /// Counts effects down to the one that fails.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ impl Faults {
 
     /// Before each effect.
     pub(super) fn step(&mut self) -> Result<(), ReconcileError> {
+        fault::point();
         self.done += 1;
         if self.fails == Some(self.done) {
             return Err(ReconcileError::Injected(self.done));

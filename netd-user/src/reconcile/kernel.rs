@@ -9,13 +9,13 @@ use netd_common::Hook;
 use netd_common::map::MapSpec;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::effects::{Effects, Entries, Observed, Outcome};
+use super::effects::{Effects, Entries, Observed, Outcome, Tended};
 use super::faults::Faults;
 use super::held_ports::HeldPorts;
 use super::ledger::Ledger;
 use super::remains::Places;
 use super::resolvers::Resolvers;
-use super::{ReconcileError, ReconcilerOptions};
+use super::{ReconcileError, ReconcilerOptions, resources};
 use crate::dataplane::Dataplane;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
@@ -34,6 +34,7 @@ pub struct KernelEffects {
     resolvers: Resolvers,
     faults: Faults,
     places: Places,
+    snat_ports: (u16, u16),
     cgroup: Option<PathBuf>,
     guard_lifted: bool,
     owner: u32,
@@ -58,6 +59,7 @@ impl KernelEffects {
             ledger: Ledger::open(&options.state_dir)?,
             faults: Faults::from_environment(),
             places: Places { bpffs_dir: options.bpffs_dir, state_dir: options.state_dir },
+            snat_ports: options.snat_ports,
             cgroup: options.cgroup,
             guard_lifted: false,
             owner,
@@ -120,6 +122,16 @@ impl KernelEffects {
         Ok(existing)
     }
 
+    /// Socket hooks, pins of maps, reserved ports; how many of them were not as they should be.
+    fn mend(&mut self) -> Result<usize, ReconcileError> {
+        let mut mended = self.dataplane.mend(self.cgroup.as_deref())?;
+        if !facts::are_reserved(self.snat_ports)? {
+            facts::reserve_ports(&self.places.state_dir, self.snat_ports)?;
+            mended += 1;
+        }
+        Ok(mended)
+    }
+
     fn attached(&self) -> Result<BTreeSet<(String, Hook)>, ReconcileError> {
         let attached = self.dataplane.attached(|link| self.links.index(link))?;
         Ok(attached.into_iter().collect())
@@ -151,6 +163,15 @@ impl Effects for KernelEffects {
             held_ports: self.ports.held(),
             heritage: self.dataplane.has_heritage(),
         })
+    }
+
+    async fn tend(&mut self) -> Tended {
+        let mut problems = resources::shortages(&self.places.state_dir, &self.places.bpffs_dir);
+        let mended = self.mend().unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            0
+        });
+        Tended { mended, problems }
     }
 
     async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {

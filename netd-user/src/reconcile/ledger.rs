@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::fault;
 use crate::link::LinkError;
 
 /// The directory, under the state directory.
@@ -45,6 +46,7 @@ impl Ledger {
 
     /// Forgets it.
     pub(super) fn remove(&self, namespace: &Path) -> Result<(), LinkError> {
+        fault::point();
         match fs::remove_file(self.entry(namespace)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("forget", namespace)(error))

@@ -13,7 +13,7 @@ use netd_common::map::MapSpec;
 use netd_common::{EndpointIndex, Hook, IfIndex, NetworkIndex};
 
 use super::ReconcileError;
-use super::effects::{Effects, Entries, Observed, Outcome};
+use super::effects::{Effects, Entries, Observed, Outcome, Tended};
 use crate::dataplane::delta::{Table, Visit, in_put_order};
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::{HostFacts, LinkFact};
@@ -116,6 +116,10 @@ impl Effects for MemoryEffects {
         _trusted: &BTreeMap<String, Link>,
     ) -> Outcome<Observed> {
         Ok(self.state.clone())
+    }
+
+    async fn tend(&mut self) -> Tended {
+        Tended::default()
     }
 
     async fn create_namespace(&mut self, path: &Path) -> Outcome<()> {

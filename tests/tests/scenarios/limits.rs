@@ -1,13 +1,14 @@
 //! Size: more endpoints on one network than a Linux bridge has ports.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
+use netd_tests::container::Transport;
 use netd_tests::{Container, Daemon, Lab, eventually};
 
-use super::network;
+use super::{World, container, is_reached, network};
 
 const ENDPOINTS: usize = 1_200;
 const AT_ONCE: usize = 4;
@@ -32,6 +33,66 @@ fn twelve_hundred_endpoints_reach_the_gateway_their_successor_and_one_at_random(
     let crowd = Crowd::find(&daemon, &names);
     let unreached = in_parallel(|numbers| numbers.flat_map(|it| crowd.unreached(it)).collect());
     assert!(unreached.is_empty(), "{} unreached: {unreached:?}", unreached.len());
+}
+
+fn status(daemon: &Daemon<'_>) -> serde_json::Value {
+    serde_json::from_str(&daemon.ok(&["status", "--format", "json"]).unwrap()).unwrap()
+}
+
+fn fill(daemon: &Daemon<'_>, map: &str) -> (u64, u64) {
+    let status = status(daemon);
+    let maps = status["Maps"].as_array().unwrap();
+    let found = maps.iter().find(|it| it["Name"] == map).unwrap();
+    (found["Entries"].as_u64().unwrap(), found["Capacity"].as_u64().unwrap())
+}
+
+#[test]
+fn every_port_of_a_protocol_is_published_at_once_and_counted() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let web = container(&daemon, "web", "app", &["-p", "1-65535:1-65535"]);
+    assert_eq!(fill(&daemon, "published_v4"), (65_535, 262_144));
+    assert_eq!(fill(&daemon, "published_v6"), (65_535, 262_144));
+    for port in [1, 7_000, 65_535] {
+        let _servers = web.serve(port, true).unwrap();
+        for address in world.uplink() {
+            let target = SocketAddr::new(address, port);
+            assert!(is_reached(world.outside.netns(), target, Transport::Tcp), "{target}");
+        }
+    }
+    let more = ["sandbox", "create", "--name", "more", "--network", "app", "-p", "80:80"];
+    let said = daemon.cli(&more).unwrap();
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains("port is already allocated"), "{said:?}");
+    daemon.ok(&["sandbox", "rm", "web"]).unwrap();
+    assert_eq!(fill(&daemon, "published_v4").0, 0);
+}
+
+#[test]
+fn exhausted_pool_refuses_in_a_sentence_and_was_counted_before() {
+    let world = World::new();
+    let daemon = world.daemon();
+    daemon.ok(&["network", "create", "--subnet", "10.77.0.0/29", "small"]).unwrap();
+    let available = || {
+        let metrics = ["-s", "http://127.0.0.1:9959/metrics"];
+        let said = world.host.exec("curl", &metrics).unwrap();
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let key = "netd_ipam_available_addresses{network=\"small\",pool=\"10.77.0.0/29\"} ";
+        text.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned()
+    };
+    for left in (0..5).rev() {
+        container(&daemon, &format!("box{left}"), "small", &[]);
+        assert_eq!(available(), left.to_string());
+    }
+    let create = ["sandbox", "create", "--name", "more", "--network", "small"];
+    let said = daemon.cli(&create).unwrap();
+    assert_eq!(said.code, Some(1));
+    let sentence = "no available IPv4 addresses on this network's address pools: small (";
+    let remedy = "; remove containers from it, or create a network with a larger subnet";
+    assert!(said.stderr.contains(sentence) && said.stderr.contains(remedy), "{said:?}");
+    daemon.ok(&["sandbox", "rm", "box0"]).unwrap();
+    daemon.ok(&create).unwrap();
 }
 
 /// The kernel's one neighbour table for all namespaces, made as large as `docs/operations.md` advises

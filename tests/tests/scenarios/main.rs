@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod drift;
 mod egress;
 mod errors;
 mod flood;
@@ -19,6 +20,7 @@ mod gateway_modes;
 mod host;
 mod hostile;
 mod isolation;
+mod killed;
 mod l3_uplink;
 mod life;
 mod limits;
@@ -34,6 +36,7 @@ mod seen;
 mod segment;
 mod settings;
 mod signals;
+mod soak;
 mod switch;
 mod topology;
 mod uninstall;

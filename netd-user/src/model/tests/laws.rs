@@ -213,7 +213,7 @@ fn the_dataplanes_limits_are_told() {
     let mut world = crowded(MAX_ENDPOINTS - 1);
     let refused = world.sandbox_refused(container("next", &["big"]));
     assert!(
-        refused.ends_with("no free endpoint slot: netd holds at most 16383 endpoints"),
+        refused.contains("netd holds at most 16383 endpoints (map endpoints): remove sandboxes"),
         "{refused}"
     );
     world.must(remove_sandbox("s77"));
@@ -233,6 +233,7 @@ fn the_dataplanes_limits_are_told() {
     }
     assert_eq!(
         world.network_refused(named("next")),
-        "no free network slot: netd holds at most 4095 networks"
+        "no free network slot: netd holds at most 4095 networks (map networks): remove those that \
+         are not used with `netd network prune`"
     );
 }

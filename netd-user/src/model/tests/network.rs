@@ -430,7 +430,7 @@ fn small_pools_give_every_address() {
     assert_eq!(world.v4("c1", "p2p"), "10.4.0.1");
     let refused = world.sandbox_refused(container("c2", &["p2p"]));
     let text = format!(
-        "failed to set up container networking: no available IPv4 addresses on this network's address pools: p2p ({})",
+        "failed to set up container networking: no available IPv4 addresses on this network's address pools: p2p ({}); remove containers from it, or create a network with a larger subnet",
         network.id
     );
     assert_eq!(refused, text);

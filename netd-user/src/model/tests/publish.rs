@@ -249,7 +249,7 @@ fn more_ports_than_the_dataplane_holds_are_refused() {
     }
     let refused = world.sandbox_refused(publishing("c5", &[], &["192.0.2.5:1-65535:1-65535"]));
     assert!(
-        refused.ends_with("too many published ports: netd holds at most 262144 IPv4 ports"),
+        refused.ends_with("netd holds at most 262144 IPv4 ports (map published_v4): publish fewer"),
         "{refused}"
     );
 }

@@ -33,7 +33,14 @@ const EVENTS_LOST: Definition = Definition {
     kind: Kind::Counter,
     labels: &[],
 };
-const DEFINITIONS: [&Definition; 4] = [&ENDPOINTS, &IPAM_ALLOCATED, &IPAM_AVAILABLE, &EVENTS_LOST];
+const PROBLEMS: Definition = Definition {
+    name: "netd_problems",
+    help: "How many things `netd status` tells as wrong; 0 when all is well.",
+    kind: Kind::Gauge,
+    labels: &[],
+};
+const DEFINITIONS: [&Definition; 5] =
+    [&ENDPOINTS, &IPAM_ALLOCATED, &IPAM_AVAILABLE, &EVENTS_LOST, &PROBLEMS];
 
 pub(super) struct InventoryCollector {
     inventory: Arc<dyn Inventory>,
@@ -87,7 +94,9 @@ impl Collector for InventoryCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut lost = Family::new(&EVENTS_LOST);
         lost.sample(&[], float(self.inventory.events_lost()));
-        let families = [self.endpoints(), lost].into_iter().chain(self.pools());
+        let mut problems = Family::new(&PROBLEMS);
+        problems.sample(&[], float(self.inventory.problems() as u64));
+        let families = [self.endpoints(), lost, problems].into_iter().chain(self.pools());
         families.filter_map(Family::finish).collect()
     }
 }

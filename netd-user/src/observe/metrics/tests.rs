@@ -74,6 +74,10 @@ impl Inventory for Bench {
         networks.map(pool).collect()
     }
 
+    fn problems(&self) -> usize {
+        2
+    }
+
     fn events_lost(&self) -> u64 {
         6
     }
