@@ -72,7 +72,7 @@ use counter::{DropKey, EndpointCounters, EventBudget, IcmpBudget, TrafficCounter
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
 use fragment::{FragmentKey, FragmentValue};
-use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue};
+use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, TrustedKey, UplinkValue};
 use published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use resolver::ResolverValue;
 
@@ -112,6 +112,8 @@ maps! {
     HOST_ADDRS_V6 = "host_addrs_v6", Hash, Ipv6, HostAddressValue, 8_192;
     /// Desired. Uplinks.
     UPLINKS = "uplinks", Hash, IfIndex, UplinkValue, 1_024;
+    /// Desired. Links that networks trust.
+    TRUSTED = "trusted", Hash, TrustedKey, u32, 4_096;
     /// Desired. IPv4 published ports.
     PUBLISHED_V4 = "published_v4", Hash, PublishedKey<Ipv4>, PublishedValue<Ipv4>, MAX_PUBLISHED;
     /// Desired. IPv6 published ports.

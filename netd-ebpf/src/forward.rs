@@ -95,7 +95,8 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
 ) -> Step<()> {
     if work.known != Known::Stale {
         work.question = work.packet.key;
-        work.plan.ask(&work.question, work.packet.role, io.buf.ifindex());
+        let role = policy::role_of::<F, T>(&io.tables, &work.packet);
+        work.plan.ask(&work.question, role, io.buf.ifindex());
     }
     forget_ways();
     let answer = policy::answer::<F, T>(&io.tables, &work.question, &mut work.plan);

@@ -32,7 +32,7 @@ pub const PROBES: u32 = 16;
 const FIRST_UNPRIVILEGED: u16 = 1_024;
 /// The kernel's default ephemeral ports begin here; a source port from here on may be picked by a
 /// socket of the host later, unless it is in the pool, which is reserved.
-const FIRST_EPHEMERAL: u16 = 32_768;
+pub(crate) const FIRST_EPHEMERAL: u16 = 32_768;
 
 /// Gives a new flow its two entries, and its plan a source port.
 #[inline(always)]

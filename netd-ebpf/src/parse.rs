@@ -24,6 +24,8 @@ pub enum Role {
     Continues,
     /// An ICMP error: it is about another packet.
     Error,
+    /// It belongs to one that began before this host's flow table: no packet says so, `policy` does.
+    Resumes,
     /// Other ICMP: neighbour discovery, a query of its own.
     Signal,
 }

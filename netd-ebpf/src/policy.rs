@@ -9,10 +9,11 @@ use netd_common::map::endpoint::{
     ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
 };
 use netd_common::map::flow::{FLOW_BRIDGED, FLOW_HAIRPIN, FLOW_SNAT, FLOW_UPLINK, FlowKey};
-use netd_common::map::network::{ICC_DISABLED, INTERNAL, NetworkValue, UplinkValue};
-use netd_common::wire::Ethernet;
+use netd_common::map::network::{ICC_DISABLED, INTERNAL, NetworkValue, TrustedKey, UplinkValue};
+use netd_common::wire::{Ethernet, TCP, TCP_RST, TCP_SYN};
 use netd_common::{Address, DropReason, EndpointIndex, MacAddr, NetworkIndex};
 
+use crate::nat::FIRST_EPHEMERAL;
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{Packet, Role};
 use crate::plan::{Plan, PortChoice};
@@ -94,6 +95,17 @@ pub fn may_claim<F: Stack, T: FamilyTables<F>>(
             .is_none_or(|holder| holder.endpoint == endpoint.index)
 }
 
+/// What a packet without an entry means to a connection. A segment in mid-stream is of one that
+/// has lost its entries, as long as that may be.
+#[inline(always)]
+pub fn role_of<F: Stack, T: FamilyTables<F>>(tables: &T, packet: &Packet<F::Addr>) -> Role {
+    let resumes = packet.role == Role::Continues
+        && packet.key.proto == TCP
+        && packet.tcp_flags & (TCP_SYN | TCP_RST) == 0
+        && tables.is_loose();
+    if resumes { Role::Resumes } else { packet.role }
+}
+
 /// What arrives for the host itself and opens nothing is the host's own traffic.
 #[inline(always)]
 pub fn check_arrival<F: Stack, T: FamilyTables<F>>(
@@ -101,6 +113,7 @@ pub fn check_arrival<F: Stack, T: FamilyTables<F>>(
     packet: &Packet<F::Addr>,
 ) -> Step<()> {
     let own = packet.role != Role::Opens
+        && role_of::<F, T>(tables, packet) != Role::Resumes
         && tables
             .host_address(&packet.key.dst)
             .is_some_and(|host| host.network == NetworkIndex::HOST);
@@ -151,6 +164,12 @@ pub fn answer<F: Stack, T: FamilyTables<F>>(
     from_endpoint::<F, T>(tables, key, plan)
 }
 
+/// Whether a packet may open a flow.
+#[inline(always)]
+fn opens<A>(plan: &Plan<A>) -> bool {
+    matches!(plan.role, Role::Opens | Role::Resumes)
+}
+
 #[inline(always)]
 fn from_endpoint<F: Stack, T: FamilyTables<F>>(
     tables: &T,
@@ -185,7 +204,7 @@ fn to_host<F: Stack, T: FamilyTables<F>>(
     plan: &mut Plan<F::Addr>,
     network: &NetworkValue,
 ) -> Step<()> {
-    if plan.role == Role::Opens
+    if opens(plan)
         && network.flags & INTERNAL == 0
         && let Some(backend) = service::backend_of::<F, T>(tables, key)
     {
@@ -220,7 +239,7 @@ fn to_neighbor<F: Stack, T: FamilyTables<F>>(
         return to_stack(network);
     }
     if network.flags & ICC_DISABLED != 0
-        && (plan.role != Role::Opens || !service::is_exposed::<F, T>(tables, key))
+        && (!opens(plan) || !service::is_exposed::<F, T>(tables, key))
     {
         return refuse(DropReason::IccDisabled);
     }
@@ -240,7 +259,7 @@ fn to_outside<F: Stack, T: FamilyTables<F>>(
     if network.flags & INTERNAL != 0 {
         return refuse(DropReason::InternalNetwork);
     }
-    if plan.role != Role::Opens {
+    if !opens(plan) || plan.role == Role::Resumes && key.sport.get() < FIRST_EPHEMERAL {
         return refuse(DropReason::InvalidState);
     }
     match tables.route(network.gateway, &key.src, &key.dst) {
@@ -289,13 +308,16 @@ fn from_outside<F: Stack, T: FamilyTables<F>>(
         let network = tables.subnet(key.dst).or_untouched()?;
         return to_member::<F, T>(tables, key, plan, network);
     };
-    if plan.role == Role::Opens
+    if opens(plan)
         && let Some(backend) = service::backend_of::<F, T>(tables, key)
     {
         check_origin::<F, T>(tables, key.src)?;
         plan.ends_at_backend(&backend);
         return_by_uplink::<F, T>(tables, key, plan);
         return ControlFlow::Continue(());
+    }
+    if plan.role == Role::Resumes && awaits_container::<F, T>(tables, key) {
+        return refuse(DropReason::InvalidState);
     }
     if host.network == NetworkIndex::HOST {
         decide(Decision::Untouched)
@@ -316,8 +338,16 @@ fn check_origin<F: Stack, T: FamilyTables<F>>(tables: &T, src: F::Addr) -> Step<
     ControlFlow::Continue(())
 }
 
+/// Whether a segment without an entry is for a masquerade port: its container's next segment makes
+/// the entry, if the host's stack has not reset the connection before.
+#[inline(always)]
+fn awaits_container<F: Stack, T: FamilyTables<F>>(tables: &T, key: &FlowKey<F::Addr>) -> bool {
+    let config = tables.config();
+    (config.snat_first..=config.snat_last).contains(&key.dport.get()) && !tables.host_socket(key)
+}
+
 /// From an uplink straight to a container's address: gateway modes `routed` and
-/// `nat-unprotected`.
+/// `nat-unprotected`, and links that the network trusts.
 #[inline(always)]
 fn to_member<F: Stack, T: FamilyTables<F>>(
     tables: &T,
@@ -332,10 +362,14 @@ fn to_member<F: Stack, T: FamilyTables<F>>(
     let open = network.flags & F::OPEN != 0
         || network.flags & F::ROUTED != 0
             && (key.proto == F::ICMP || service::is_exposed::<F, T>(tables, key));
-    if !open {
+    let trusted = || {
+        tables.is_trusted(&TrustedKey { network: index, ifindex: plan.device })
+            && service::is_exposed::<F, T>(tables, key)
+    };
+    if !open && !trusted() {
         return refuse(DropReason::NotPublished);
     }
-    if plan.role != Role::Opens {
+    if !opens(plan) {
         return refuse(DropReason::InvalidState);
     }
     let holder = holder::<F, T>(tables, index, key.dst).or_drop(DropReason::UnknownDestination)?;

@@ -3,7 +3,7 @@
 //!
 //! Law: the application sees the address it asked for, whatever it is asked later. A socket that
 //! is bound to a loopback address cannot reach a container: the kernel has no route from there,
-//! and a hook cannot unbind it.
+//! and a hook cannot bind it anew (`bpf_bind` refuses a socket that has a port). It is told so.
 
 use netd_common::map::published::{PublishedKey, SocketPeer, SocketPeerKey};
 use netd_common::map::resolver::{RESOLVER_ADDR, RESOLVER_PORT};
@@ -52,20 +52,34 @@ pub fn unmapped(addr: Ipv6) -> Option<Ipv4> {
     }
 }
 
-/// Where a socket that asks for a published port of the host is sent instead.
+/// Where a socket is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Where it asked for.
+    Asked,
+    /// To the container behind the published port that it asked for.
+    Container(Ipv6, Be16),
+    /// To a container, which there is no way to from the loopback address that it is bound to.
+    OutOfReach,
+}
+
+/// Where a socket that is bound to `own`, or to no address, is sent.
 #[inline(always)]
-pub fn translate<T: AllTables + PeerTables>(tables: &mut T, asked: &Named) -> Option<(Ipv6, Be16)> {
-    let (addr, port) = match unmapped(asked.addr) {
-        Some(v4) => {
-            let (addr, port) = target::<V4, T>(tables, v4, asked)?;
-            (mapped(addr), port)
-        }
-        None => target::<V6, T>(tables, asked.addr, asked)?,
+pub fn translate<T: AllTables + PeerTables>(tables: &mut T, asked: &Named, own: Ipv6) -> Target {
+    let found = match unmapped(asked.addr) {
+        Some(v4) => target::<V4, T>(tables, v4, asked).map(|(addr, port)| (mapped(addr), port)),
+        None => target::<V6, T>(tables, asked.addr, asked),
     };
+    let Some((addr, port)) = found else {
+        return Target::Asked;
+    };
+    if own.is_loopback() || unmapped(own).is_some_and(Address::is_loopback) {
+        return Target::OutOfReach;
+    }
     let real = Named { addr, port, ..*asked };
     let peer = SocketPeer { addr: asked.addr, port: asked.port, pad: 0 };
     tables.remember(&peer_key(&real), &peer);
-    Some((addr, port))
+    Target::Container(addr, port)
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use netd_common::map::flow::{FlowKey, FlowValue, expired};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
-    ROUTED_V6, UplinkValue,
+    ROUTED_V6, TrustedKey, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::wire::WireFamily;
@@ -89,6 +89,15 @@ pub trait Tables {
 
     /// An uplink.
     fn uplink(&self, ifindex: IfIndex) -> Option<UplinkValue>;
+
+    /// Whether a network trusts a link.
+    fn is_trusted(&self, key: &TrustedKey) -> bool;
+
+    /// Whether the flow table was lost so recently that connections go on without entries.
+    #[inline(always)]
+    fn is_loose(&self) -> bool {
+        self.now_s() < self.config().loose_until_s
+    }
 
     /// The coarse monotonic clock in seconds.
     fn now_s(&self) -> u32;

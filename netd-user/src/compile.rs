@@ -34,6 +34,8 @@ pub struct CompileSettings {
     pub mtu: Option<u32>,
     /// Whether sandboxes reach netd's name service: through the socket hooks alone.
     pub name_service: bool,
+    /// Until then, seconds of `CLOCK_MONOTONIC`, TCP in mid-stream may open a flow.
+    pub loose_until_s: u32,
     /// Write every verdict to the scratch map, for tests.
     pub trace_verdicts: bool,
 }
@@ -50,6 +52,7 @@ impl Default for CompileSettings {
             icmp_errors: (1_000, 50),
             mtu: None,
             name_service: true,
+            loose_until_s: 0,
             trace_verdicts: false,
         }
     }

@@ -71,6 +71,8 @@ pub struct FlowTable {
     pub embryonic_size: Option<u32>,
     /// How long a silent flow is kept.
     pub timeouts: FlowTimeouts,
+    /// How long TCP in mid-stream may open a flow after the table was lost, seconds.
+    pub tcp_loose_s: u32,
 }
 
 /// Docker's `dns`, `dns-opts` and `dns-search`.

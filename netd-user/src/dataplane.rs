@@ -18,13 +18,14 @@ pub mod stats;
 pub mod sweep;
 mod syscall;
 
+use netd_common::map::config::Config;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
 use netd_common::Hook;
 use netd_common::map::resolver::ResolverValue;
-use netd_common::map::{MapKind, MapSpec, RESOLVERS};
+use netd_common::map::{CONFIG, MapKind, MapSpec, RESOLVERS};
 
 use self::bpffs::PinDirs;
 use self::delta::{Table, Visit, in_put_order};
@@ -35,6 +36,7 @@ use self::maps::Maps;
 use self::programs::Programs;
 use self::stats::Stats;
 use self::sweep::Sweeper;
+use self::syscall::monotonic_s;
 use crate::desired::Tables;
 
 /// The oldest kernel with tcx links.
@@ -48,6 +50,8 @@ pub struct Dataplane {
     programs: Programs,
     grace_periods: GracePeriods,
     heritage: Heritage,
+    /// Whether no flow of an earlier run could be taken over.
+    is_cold: bool,
 }
 
 impl Dataplane {
@@ -60,7 +64,8 @@ impl Dataplane {
     ) -> Result<Self, DataplaneError> {
         check_kernel()?;
         let dirs = PinDirs::prepare(pins)?;
-        if dirs.maps().exists() {
+        let found_maps = dirs.maps().exists();
+        if found_maps {
             let differences = Maps::differences(&dirs.maps(), capacities);
             if !differences.is_empty() {
                 tracing::info!(?differences, "pinned maps can't be used as they are");
@@ -73,7 +78,19 @@ impl Dataplane {
         let maps = Maps::open(&dirs.maps())?;
         heritage.carry_flows(&maps)?;
         let grace_periods = GracePeriods::new(dirs.expedited());
-        Ok(Self { dirs, maps, programs, grace_periods, heritage })
+        let is_cold = !found_maps && !heritage.has_flows();
+        Ok(Self { dirs, maps, programs, grace_periods, heritage, is_cold })
+    }
+
+    /// Until when TCP in mid-stream may open flows, seconds of `CLOCK_MONOTONIC`: for `window_s` from
+    /// now if the flow table is new, else as it was settled then.
+    pub fn loose_until_s(&self, window_s: u32) -> Result<u32, DataplaneError> {
+        if self.is_cold {
+            return Ok(monotonic_s().saturating_add(window_s));
+        }
+        let held = self.maps.get(&CONFIG).lookup(&0u32.to_ne_bytes())?;
+        let held = held.map(|config| bytemuck::pod_read_unaligned::<Config>(&config));
+        Ok(held.map_or(0, |config| config.loose_until_s))
     }
 
     /// Whether links still run an earlier layout's programs.

@@ -10,7 +10,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::network::{
-    HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue,
+    HostAddressValue, NetworkValue, SubnetKey, SubnetValue, TrustedKey, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Hook, IfIndex, Ipv4, Ipv6, MacAddr};
@@ -141,6 +141,8 @@ pub struct Tables {
     pub host_addrs_v6: BTreeMap<Ipv6, HostAddressValue>,
     /// `uplinks`.
     pub uplinks: BTreeMap<IfIndex, UplinkValue>,
+    /// `trusted`.
+    pub trusted: BTreeMap<TrustedKey, u32>,
     /// `published_v4`.
     pub published_v4: BTreeMap<PublishedKey<Ipv4>, PublishedValue<Ipv4>>,
     /// `published_v6`.

@@ -162,6 +162,11 @@ impl Reconciler<KernelEffects> {
         self.effects.dataplane().sweeper()
     }
 
+    /// Until when TCP in mid-stream may open flows: see `Dataplane::loose_until_s`.
+    pub fn loose_until_s(&self, window_s: u32) -> Result<u32, ReconcileError> {
+        Ok(self.effects.dataplane().loose_until_s(window_s)?)
+    }
+
     /// Instructions that the verifier walked, by program.
     pub fn verified_instructions(&self) -> BTreeMap<String, u32> {
         self.effects.dataplane().verified_instructions()

@@ -235,6 +235,10 @@ fn udp_unconnected(asked: SocketAddr) {
 
 /// The stated limit: such a socket gets an error at once, not silence.
 fn bound_to_loopback() {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    assert!(socket.send_to(b"?", "127.0.0.1:8080").is_err());
+    for (own, asked) in [("127.0.0.1:0", "127.0.0.1:8080"), ("[::1]:0", "[::1]:8080")] {
+        let socket = UdpSocket::bind(own).expect("a socket");
+        let told = std::io::ErrorKind::AddrNotAvailable;
+        assert_eq!(socket.send_to(b"?", asked).map_err(|error| error.kind()), Err(told));
+        assert_eq!(socket.connect(asked).map_err(|error| error.kind()), Err(told));
+    }
 }

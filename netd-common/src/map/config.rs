@@ -46,6 +46,11 @@ pub struct Config {
     pub icmp_error_rate: u32,
     /// As many of them at once.
     pub icmp_error_burst: u32,
+    /// Until then, seconds of `CLOCK_MONOTONIC`, a TCP segment in mid-stream may open a flow: the
+    /// flow table was lost under running connections.
+    pub loose_until_s: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
 impl Config {
@@ -70,10 +75,12 @@ impl Config {
         replication_limit: 0,
         icmp_error_rate: 0,
         icmp_error_burst: 0,
+        loose_until_s: 0,
+        pad: 0,
     };
 }
 
 /// `Config::flags`: write every verdict to the scratch map, for tests.
 pub const TRACE_VERDICTS: u32 = 1;
 
-layout!(Config, 88);
+layout!(Config, 96);

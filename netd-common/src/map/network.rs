@@ -94,7 +94,19 @@ pub struct UplinkValue {
 /// `UplinkValue::flags`: frames begin with an Ethernet header.
 pub const UPLINK_HAS_MAC: u16 = 1;
 
+/// Key of `trusted`: a link from which a network's published ports are reached by the containers'
+/// own addresses. The value is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct TrustedKey {
+    /// The network.
+    pub network: NetworkIndex,
+    /// The link.
+    pub ifindex: IfIndex,
+}
+
 layout!(
+    TrustedKey, 8;
     NetworkValue, 64;
     SubnetKey<Ipv4>, 8;
     SubnetKey<Ipv6>, 20;

@@ -19,7 +19,9 @@ use netd_common::map::endpoint::{
 };
 use netd_common::map::flow::{FlowKey, FlowValue, expired};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
-use netd_common::map::network::{HostAddressValue, NetworkValue, SubnetValue, UplinkValue};
+use netd_common::map::network::{
+    HostAddressValue, NetworkValue, SubnetValue, TrustedKey, UplinkValue,
+};
 use netd_common::map::published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use netd_common::map::resolver::ResolverValue;
 use netd_common::map::{self, MapSpec};
@@ -58,6 +60,7 @@ maps! {
     HOST_ADDRS_V4 = "host_addrs_v4", HashMap<Ipv4, HostAddressValue>;
     HOST_ADDRS_V6 = "host_addrs_v6", HashMap<Ipv6, HostAddressValue>;
     UPLINKS = "uplinks", HashMap<IfIndex, UplinkValue>;
+    TRUSTED = "trusted", HashMap<TrustedKey, u32>;
     PUBLISHED_V4 = "published_v4", HashMap<PublishedKey<Ipv4>, PublishedValue<Ipv4>>;
     PUBLISHED_V6 = "published_v6", HashMap<PublishedKey<Ipv6>, PublishedValue<Ipv6>>;
     FLOWS_NEW_V4 = "flows_new_v4", LruHashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
@@ -141,6 +144,13 @@ extern "C" fn flow_expired(flags: u32, proto: u32, last_seen_s: u32) -> u32 {
     expired(flags as u16, proto as u8, last_seen_s, now_s(), &config).into()
 }
 
+/// Whether connections may go on without entries. Global for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flows_loose() -> u32 {
+    CONFIG.get(0).is_some_and(|config| now_s() < config.loose_until_s).into()
+}
+
 /// An entry of an embryonic flow was taken out. Global for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -216,6 +226,17 @@ impl Tables for Maps {
     fn uplink(&self, ifindex: IfIndex) -> Option<UplinkValue> {
         // SAFETY: copied at once; the controller replaces entries, it never edits them.
         unsafe { UPLINKS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_trusted(&self, key: &TrustedKey) -> bool {
+        // SAFETY: only its presence is asked for.
+        unsafe { TRUSTED.get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn is_loose(&self) -> bool {
+        flows_loose() != 0
     }
 
     #[inline(always)]

@@ -7,18 +7,19 @@ use core::ffi::c_void;
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie};
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use netd_common::map::published::{SocketPeer, SocketPeerKey};
 use netd_common::{Be16, Family, Ipv4, Ipv6};
 
 use super::maps::{Maps, RESOLVERS, SOCKET_PEERS};
-use crate::socket::{self, Named, PeerTables, ResolverTables, mapped, unmapped};
+use crate::socket::{self, Named, PeerTables, ResolverTables, Target, mapped, unmapped};
 use crate::tables::Tables;
 
 /// The kernel goes on.
 const ALLOW: i32 = 1;
-/// The kernel refuses with EPERM.
+/// The kernel refuses with EPERM, or what `bpf_set_retval` says.
 const REFUSE: i32 = 0;
+const EADDRNOTAVAIL: i32 = 99;
 
 #[inline(always)]
 fn netns_cookie(ctx: *mut c_void) -> u64 {
@@ -40,6 +41,12 @@ pub trait SockAddr: Family {
     /// The context is the program's own.
     unsafe fn read(ctx: *mut bpf_sock_addr) -> Ipv6;
 
+    /// The address that the socket is bound to, or all zero.
+    ///
+    /// # Safety
+    /// The context is the program's own.
+    unsafe fn bound(ctx: *mut bpf_sock_addr) -> Ipv6;
+
     /// Writes the address.
     ///
     /// # Safety
@@ -52,6 +59,12 @@ impl SockAddr for netd_common::V4 {
     unsafe fn read(ctx: *mut bpf_sock_addr) -> Ipv6 {
         // SAFETY: the caller's promise.
         mapped(Ipv4(unsafe { read_volatile(&raw const (*ctx).user_ip4) }))
+    }
+
+    #[inline(always)]
+    unsafe fn bound(ctx: *mut bpf_sock_addr) -> Ipv6 {
+        // SAFETY: the caller's promise; a socket address hook always has its socket.
+        mapped(Ipv4(unsafe { read_volatile(&raw const (*socket_of(ctx)).src_ip4) }))
     }
 
     #[inline(always)]
@@ -76,6 +89,12 @@ impl SockAddr for netd_common::V6 {
     }
 
     #[inline(always)]
+    unsafe fn bound(ctx: *mut bpf_sock_addr) -> Ipv6 {
+        // SAFETY: the caller's promise; a socket address hook always has its socket.
+        unsafe { source_v6(socket_of(ctx)) }
+    }
+
+    #[inline(always)]
     unsafe fn write(ctx: *mut bpf_sock_addr, addr: Ipv6) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -84,6 +103,29 @@ impl SockAddr for netd_common::V6 {
             write_volatile(&raw mut (*ctx).user_ip6[2], addr.0[2]);
             write_volatile(&raw mut (*ctx).user_ip6[3], addr.0[3]);
         }
+    }
+}
+
+/// # Safety
+/// The context is the program's own.
+#[inline(always)]
+unsafe fn socket_of(ctx: *mut bpf_sock_addr) -> *mut bpf_sock {
+    // SAFETY: the caller's promise.
+    unsafe { read_volatile(&raw const (*ctx).__bindgen_anon_1.sk) }
+}
+
+/// # Safety
+/// The socket is the program's own.
+#[inline(always)]
+unsafe fn source_v6(socket: *mut bpf_sock) -> Ipv6 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Ipv6([
+            read_volatile(&raw const (*socket).src_ip6[0]),
+            read_volatile(&raw const (*socket).src_ip6[1]),
+            read_volatile(&raw const (*socket).src_ip6[2]),
+            read_volatile(&raw const (*socket).src_ip6[3]),
+        ])
     }
 }
 
@@ -118,15 +160,30 @@ fn renumber(ctx: *mut bpf_sock_addr, port: Be16) {
 pub fn translate<F: SockAddr>(ctx: *mut bpf_sock_addr) -> i32 {
     let mut maps = Maps::new(ctx.cast());
     if is_host(ctx.cast()) {
-        if let Some((addr, port)) = socket::translate(&mut maps, &named::<F>(ctx)) {
-            rename::<F>(ctx, addr, port);
-        }
-    } else if let Some(port) =
-        socket::to_resolver(&maps, netns_cookie(ctx.cast()), &named::<F>(ctx))
-    {
+        return redirect::<F>(ctx, &mut maps);
+    }
+    if let Some(port) = socket::to_resolver(&maps, netns_cookie(ctx.cast()), &named::<F>(ctx)) {
         renumber(ctx, port);
     }
     ALLOW
+}
+
+#[inline(always)]
+fn redirect<F: SockAddr>(ctx: *mut bpf_sock_addr, maps: &mut Maps) -> i32 {
+    // SAFETY: the context is the one the kernel gave the program.
+    let own = unsafe { F::bound(ctx) };
+    match socket::translate(maps, &named::<F>(ctx), own) {
+        Target::Asked => ALLOW,
+        Target::Container(addr, port) => {
+            rename::<F>(ctx, addr, port);
+            ALLOW
+        }
+        Target::OutOfReach => {
+            // SAFETY: takes a plain number.
+            let _previous = unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
+            REFUSE
+        }
+    }
 }
 
 /// recvmsg and getpeername: the address that the application asked for.
@@ -159,12 +216,7 @@ pub fn guard_bind<F: Family>(ctx: *mut bpf_sock) -> i32 {
         let addr = if F::VERSION == 4 {
             mapped(Ipv4(read_volatile(&raw const (*ctx).src_ip4)))
         } else {
-            Ipv6([
-                read_volatile(&raw const (*ctx).src_ip6[0]),
-                read_volatile(&raw const (*ctx).src_ip6[1]),
-                read_volatile(&raw const (*ctx).src_ip6[2]),
-                read_volatile(&raw const (*ctx).src_ip6[3]),
-            ])
+            source_v6(ctx)
         };
         Named {
             cookie: 0,

@@ -14,7 +14,7 @@ use netd_common::map::endpoint::{
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
 use netd_common::map::fragment::{FragmentKey, FragmentValue};
-use netd_common::map::network::{HostAddressValue, NetworkValue, UplinkValue};
+use netd_common::map::network::{HostAddressValue, NetworkValue, TrustedKey, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Address, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
@@ -83,6 +83,8 @@ pub struct FakeTables {
     pub stations: BTreeMap<StationKey, StationValue>,
     /// `uplinks`.
     pub uplinks: BTreeMap<IfIndex, UplinkValue>,
+    /// `trusted`.
+    pub trusted: BTreeSet<TrustedKey>,
     /// IPv4.
     pub v4: FakeFamily<Ipv4>,
     /// IPv6.
@@ -141,6 +143,11 @@ impl Tables for FakeTables {
     fn uplink(&self, ifindex: IfIndex) -> Option<UplinkValue> {
         self.operation();
         self.uplinks.get(&ifindex).copied()
+    }
+
+    fn is_trusted(&self, key: &TrustedKey) -> bool {
+        self.operation();
+        self.trusted.contains(key)
     }
 
     fn now_s(&self) -> u32 {

@@ -199,6 +199,48 @@ on_both_families! {
         assert_eq!(from_container(&mut tables, server.tcp(80, 1_111, TCP_ACK)).decision, dropped(DropReason::InvalidState));
     }
 
+    fn after_a_cold_start_connections_go_on_until_the_loose_window_closes<F>() {
+        let mut tables = host_tables::<F>();
+        tables.config.loose_until_s = tables.now_s + 300;
+        let client = arriving::<F>(9, F::outside(1));
+        let server = via_gateway::<F>(BRIDGE, 3, F::outside(9));
+        assert_eq!(from_netdev(&mut tables, client.tcp(1_111, 8_080, TCP_ACK)).decision, delivered(BRIDGE, 3));
+        let out = from_container(&mut tables, server.tcp(80, 1_111, TCP_ACK));
+        assert_eq!(see::<F>(&out.frame).addrs, (F::outside(1), F::outside(9)));
+        assert_eq!(see::<F>(&out.frame).ports, (8_080, 1_111));
+        let query = via_gateway::<F>(BRIDGE, 2, F::outside(9));
+        let out = from_container(&mut tables, query.tcp(50_003, 443, TCP_ACK));
+        assert_eq!(see::<F>(&out.frame).addrs.0, F::outside(1));
+        assert_eq!(see::<F>(&out.frame).ports.0, 50_003, "the port that it had");
+        tables.now_s += 300;
+        assert_eq!(from_netdev(&mut tables, client.tcp(1_111, 8_080, TCP_ACK)).decision, delivered(BRIDGE, 3), "what was opened stays");
+        assert_eq!(from_netdev(&mut tables, client.tcp(2_222, 8_080, TCP_ACK)).decision, Decision::Untouched);
+        let strict = dropped(DropReason::InvalidState);
+        assert_eq!(from_container(&mut tables, query.tcp(50_004, 443, TCP_ACK)).decision, strict);
+    }
+
+    fn in_the_loose_window_nothing_opens_but_segments_in_mid_stream<F>() {
+        let mut tables = host_tables::<F>();
+        tables.config.loose_until_s = tables.now_s + 300;
+        F::tables(&mut tables).sockets.insert((50_001, 6));
+        let client = arriving::<F>(9, F::outside(1));
+        for flags in [TCP_RST, TCP_RST | TCP_ACK, TCP_SYN | TCP_ACK] {
+            let out = from_netdev(&mut tables, client.tcp(1_111, 8_080, flags));
+            assert_eq!(out.decision, Decision::Untouched, "{flags}");
+        }
+        let waits = dropped(DropReason::InvalidState);
+        let out = from_netdev(&mut tables, client.tcp(443, 50_000, TCP_ACK));
+        assert_eq!(out.decision, waits, "for the container, lest the host's stack resets it");
+        for port in [22, 40_000, 50_001] {
+            let out = from_netdev(&mut tables, client.tcp(443, port, TCP_ACK));
+            assert_eq!(out.decision, Decision::Untouched, "{port} is the host's own");
+        }
+        let server = via_gateway::<F>(BRIDGE, 3, F::outside(9));
+        let out = from_container(&mut tables, server.tcp(80, 1_111, TCP_ACK));
+        assert_eq!(out.decision, waits, "a server's, for its client");
+        assert!(F::tables(&mut tables).flows_new.is_empty());
+    }
+
     fn a_closed_connection_may_be_opened_anew<F>() {
         let mut tables = host_tables::<F>();
         published_handshake::<F>(&mut tables, 1_111);

@@ -1,7 +1,8 @@
 //! Each cell of the truth table, on both families.
 
+use netd_common::map::network::TrustedKey;
 use netd_common::wire::TCP_SYN;
-use netd_common::{DropReason, Hook, IfIndex, MacAddr};
+use netd_common::{DropReason, Hook, IfIndex, MacAddr, NetworkIndex};
 
 use super::scene::*;
 use crate::testing::build::see;
@@ -161,6 +162,23 @@ on_both_families! {
         let back = via_gateway::<F>(ROUTED, 2, F::outside(9));
         let out = from_container(&mut tables, back.tcp(80, 1_111, TCP_SYN | 16));
         assert_eq!(out.decision, uplink::<F>(), "the reply");
+    }
+
+    fn a_trusted_link_reaches_published_ports_by_the_containers_own_addresses<F>() {
+        let mut tables = host_tables::<F>();
+        publish::<F>(&mut tables, (F::at(BRIDGE, 3), 80, 6), (BRIDGE, 3, 80));
+        let ends = arriving::<F>(9, F::at(BRIDGE, 3));
+        let closed = dropped(DropReason::NotPublished);
+        assert_eq!(from_netdev(&mut tables, ends.tcp(1_111, 80, TCP_SYN)).decision, closed);
+        tables.trusted.insert(TrustedKey { network: NetworkIndex(BRIDGE.into()), ifindex: UPLINK });
+        assert_eq!(from_netdev(&mut tables, ends.tcp(1_111, 80, TCP_SYN)).decision, delivered(BRIDGE, 3));
+        let back = via_gateway::<F>(BRIDGE, 3, F::outside(9));
+        let out = from_container(&mut tables, back.tcp(80, 1_111, TCP_SYN | 16));
+        assert_eq!((out.decision, see::<F>(&out.frame).addrs.0), (uplink::<F>(), F::at(BRIDGE, 3)));
+        assert_eq!(from_netdev(&mut tables, ends.tcp(1_111, 81, TCP_SYN)).decision, closed);
+        assert_eq!(from_netdev(&mut tables, ends.echo(F::ECHO_REQUEST, 5)).decision, closed);
+        let other = arriving::<F>(9, F::at(OTHER, 2));
+        assert_eq!(from_netdev(&mut tables, other.tcp(1_111, 80, TCP_SYN)).decision, closed);
     }
 
     fn the_hosts_own_traffic_is_untouched<F>() {

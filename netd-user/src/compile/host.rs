@@ -75,5 +75,7 @@ fn config(facts: &HostFacts, settings: &CompileSettings) -> Config {
         replication_limit: settings.replication_limit,
         icmp_error_rate: settings.icmp_errors.0,
         icmp_error_burst: settings.icmp_errors.1,
+        loose_until_s: settings.loose_until_s,
+        pad: 0,
     }
 }

@@ -44,7 +44,9 @@ pub(super) fn add(sandbox: &Sandbox, context: &Context<'_>, desired: &mut Desire
 /// Whether the packet path asks this before it delivers to the endpoint's own address.
 fn asks_what_is_published(attachment: &Attachment<'_>, family: AddressFamily) -> bool {
     let network = attachment.network;
-    !network.bridge.icc || gateway_mode(network, family) == GatewayMode::Routed
+    !network.bridge.icc
+        || !network.bridge.trusted.is_empty()
+        || gateway_mode(network, family) == GatewayMode::Routed
 }
 
 fn hold(publication: &Publication, desired: &mut Desired) {

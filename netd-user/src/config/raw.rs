@@ -70,6 +70,7 @@ pub(super) struct RawFlowTable {
     pub(super) udp_assured: Option<u32>,
     pub(super) icmp: Option<u32>,
     pub(super) other: Option<u32>,
+    pub(super) tcp_loose: Option<u32>,
 }
 
 /// One address or a list of them.

@@ -54,10 +54,12 @@ fn every_key_reaches_its_place() {
 fn every_timeout_and_size_of_the_flow_table_is_the_users_choice() {
     let config = config(
         "[flow-table]\nsize = 2048\nembryonic-size = 1024\ntcp-syn = 1\ntcp-established = 2\n\
-         tcp-fin = 3\ntcp-rst = 4\nudp = 5\nudp-assured = 6\nicmp = 7\nother = 8\n",
+         tcp-fin = 3\ntcp-rst = 4\nudp = 5\nudp-assured = 6\nicmp = 7\nother = 8\n\
+         tcp-loose = 9\n",
     );
     assert_eq!(config.flow_table.size, Some(2_048));
     assert_eq!(config.flow_table.embryonic_size, Some(1_024));
+    assert_eq!(config.flow_table.tcp_loose_s, 9);
     let wanted = FlowTimeouts {
         tcp_syn_s: 1,
         tcp_established_s: 2,

@@ -13,6 +13,7 @@ use super::reload::Reloader;
 use super::telemetry::DataplaneTelemetry;
 use super::witness::NameWitness;
 use super::{DaemonError, Settled, manager, reconciler_options, storage};
+use crate::compile::CompileSettings;
 use crate::config::Config;
 use crate::controller::{Controller, Observer, Parts, ProcHost, Tuning, Worker, told_to_stop};
 use crate::dataplane::events::EventReader;
@@ -26,6 +27,8 @@ use crate::link::facts::nameservers;
 use crate::observe::events::{Hub, Narrator};
 use crate::observe::time::Clock;
 use crate::reconcile::Reconciler;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
 
 /// Events a monitor may fall behind.
 const EVENT_LAG: usize = 4096;
@@ -89,7 +92,7 @@ pub(super) async fn live(settled: Settled) -> Result<(), DaemonError> {
 }
 
 async fn start(settled: Settled) -> Result<Services, DaemonError> {
-    let Settled { config, config_path, log, store, listener, socket, docker, locks } = settled;
+    let Settled { config, config_path, log, mut store, listener, socket, docker, locks } = settled;
     let metrics_listener = bind_metrics(&config).await?;
     let mut reconciler = Reconciler::start(reconciler_options(&config)).await?;
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
@@ -100,12 +103,13 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
         verify_interval: config.verify_interval,
         ..Tuning::default()
     };
+    let compile = compile_settings(&config, &mut store, &reconciler)?;
     let (mut worker, controller) = Worker::start(Parts {
         kernel: reconciler,
         store,
         host: ProcHost,
         settings: config.base_settings().clone(),
-        compile: config.compile_settings(),
+        compile,
         tuning,
         changes,
     })
@@ -172,6 +176,18 @@ fn name_service(
     // Before the first query; a file that can't be read is told by who follows it.
     service.set_host_servers(nameservers(&config.resolv_conf).unwrap_or_default());
     Ok(service)
+}
+
+/// A flow table lost under endpoints that are there already is loose for a while.
+fn compile_settings(
+    config: &Config,
+    store: &mut SqliteStore,
+    reconciler: &Reconciler,
+) -> Result<CompileSettings, DaemonError> {
+    let (model, _) = store.load()?.decode()?;
+    let window_s = if model.endpoints.is_empty() { 0 } else { config.flow_table.tcp_loose_s };
+    let loose_until_s = reconciler.loose_until_s(window_s)?;
+    Ok(CompileSettings { loose_until_s, ..config.compile_settings() })
 }
 
 fn api_state(

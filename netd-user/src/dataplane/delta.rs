@@ -13,7 +13,7 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::network::{
-    HostAddressValue, NetworkValue, SubnetKey, SubnetValue, UplinkValue,
+    HostAddressValue, NetworkValue, SubnetKey, SubnetValue, TrustedKey, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::map::{self, MapSpec};
@@ -162,6 +162,8 @@ tables! {
     HostAddrsV6 = HOST_ADDRS_V6, host_addrs_v6: Ipv6 => HostAddressValue;
     /// `uplinks`.
     Uplinks = UPLINKS, uplinks: IfIndex => UplinkValue;
+    /// `trusted`.
+    Trusted = TRUSTED, trusted: TrustedKey => u32;
     /// `endpoints`.
     Endpoints = ENDPOINTS, endpoints: IfIndex => EndpointValue;
     /// `addresses_v4`.

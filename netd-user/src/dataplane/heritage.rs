@@ -74,6 +74,11 @@ impl Heritage {
         self.estates.is_empty()
     }
 
+    /// Whether any of it are flows that this version can read.
+    pub(super) fn has_flows(&self) -> bool {
+        self.pins().any(|pins| Converter::of(pins.abi).is_some())
+    }
+
     /// The earlier pins.
     pub(super) fn pins(&self) -> impl Iterator<Item = &EarlierPins> {
         self.estates.iter().map(|estate| &estate.pins)

@@ -1,6 +1,6 @@
 //! Networks: what is asked for, what is granted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -171,6 +171,10 @@ pub struct BridgeOptions {
     pub host_ipv4: Option<Ipv4Addr>,
     /// `host_ipv6`: masquerade source.
     pub host_ipv6: Option<Ipv6Addr>,
+    /// `trusted_host_interfaces`: links of the host from which published container ports are open
+    /// by the containers' own addresses.
+    #[serde(default)]
+    pub trusted: BTreeSet<String>,
     /// MTU of all links of the network, bytes; none follows the uplink.
     pub mtu: Option<u32>,
     /// `container_iface_prefix`.

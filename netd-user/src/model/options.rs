@@ -3,7 +3,7 @@
 //! Law: `netd.*` keys that aren't known are refused by name; others' unknown keys are none of our
 //! business, as with Docker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::network::{AntiSpoof, BridgeOptions, GatewayMode};
 use super::refusal::Refusal;
@@ -17,6 +17,7 @@ const MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 const INHIBIT_V4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const HOST_V4: &str = "com.docker.network.host_ipv4";
 const HOST_V6: &str = "com.docker.network.host_ipv6";
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
 const MTU: &str = "com.docker.network.driver.mtu";
 const MTU_SHORT: &str = "mtu";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
@@ -54,6 +55,7 @@ pub(super) fn understand(options: &BTreeMap<String, String>) -> Result<BridgeOpt
         inhibit_ipv4: flag(options, INHIBIT_V4, false)?,
         host_ipv4: parsed(options, HOST_V4)?,
         host_ipv6: parsed(options, HOST_V6)?,
+        trusted: trusted(options)?,
         mtu: mtu(options)?,
         interface_prefix: interface_prefix(options)?,
         anti_spoof: anti_spoof(options)?,
@@ -122,6 +124,18 @@ fn interface_prefix(options: &BTreeMap<String, String>) -> Result<String, Refusa
         )));
     }
     Ok(prefix.to_owned())
+}
+
+/// Names of links, with a colon between them.
+fn trusted(options: &BTreeMap<String, String>) -> Result<BTreeSet<String>, Refusal> {
+    let names = options.get(TRUSTED).map_or("", String::as_str);
+    let names = names.split(':').filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let refusal = || unparsed(TRUSTED, name, "a link's name is needed");
+            is_link_name(name).then(|| name.to_owned()).ok_or_else(refusal)
+        })
+        .collect()
 }
 
 /// A switch, in the words of Go's `strconv.ParseBool`.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytemuck::pod_read_unaligned;
 use netd_common::map::MapSpec;
+use netd_common::map::network::TrustedKey;
 use netd_common::{EndpointIndex, Hook, IfIndex, NetworkIndex};
 
 use super::ReconcileError;
@@ -64,6 +65,8 @@ impl MemoryEffects {
         let network = |index: NetworkIndex| tables.networks.contains_key(&index.0);
         assert!(tables.endpoints.keys().all(|index| self.link_exists(*index)), "endpoint's link");
         assert!(tables.uplinks.keys().all(|index| self.link_exists(*index)), "uplink's link");
+        let trusted = |key: &TrustedKey| network(key.network) && self.link_exists(key.ifindex);
+        assert!(tables.trusted.keys().all(trusted), "trusted link's network and link");
         // A member slot that is still empty is no dangling reference: replication passes over it.
         for value in tables.networks.values() {
             assert!(value.gateway.0 == 0 || self.link_exists(value.gateway), "network's gateway");

@@ -2,16 +2,21 @@
 //! sandbox's own process. `wire serve PORT…` serves TCP and UDP on both families until it is ended;
 //! `wire tcp|udp ADDRESS TEXT` asks once and prints `seen as …, answered from …`; `wire keep ADDRESS`
 //! and `wire stay-udp|stay-tcp ADDRESS` keep asking from one socket, which stays connected or not;
-//! `wire peer-udp|peer-tcp ADDRESS` asks from a connected socket and prints the peer it names.
+//! `wire peer-udp|peer-tcp ADDRESS` asks from a connected socket and prints the peer it names;
+//! `wire from SOURCE tcp|udp ADDRESS` asks from a socket that is bound to an address.
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use netd_tests::wire::{ANSWER_DEADLINE, Answer, ask_tcp, ask_udp, serve_tcp, serve_udp};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_to, connect, socket,
+};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +34,7 @@ fn main() -> Result<()> {
         ["keep", target] => keep(target.parse()?),
         ["stay-udp", target] => stay_udp(target.parse()?),
         ["stay-tcp", target] => stay_tcp(target.parse()?),
+        ["from", source, way, target] => from(source.parse()?, way, target.parse()?),
         ["peer-udp", target] => peer_udp(target.parse()?),
         ["peer-tcp", target] => {
             println!("peer {}", TcpStream::connect(target)?.peer_addr()?);
@@ -37,7 +43,7 @@ fn main() -> Result<()> {
         _ => {
             bail!(
                 "usage: wire serve PORT… | tcp|udp ADDRESS TEXT | \
-                 keep|stay-udp|stay-tcp|peer-udp|peer-tcp ADDRESS"
+                 keep|stay-udp|stay-tcp|peer-udp|peer-tcp ADDRESS | from SOURCE tcp|udp ADDRESS"
             )
         }
     }
@@ -83,6 +89,25 @@ fn stay_udp(target: SocketAddr) -> Result<()> {
         thread::sleep(BETWEEN_QUESTIONS);
     }
     println!("ended");
+    Ok(())
+}
+
+/// Binds, asks and says who answered.
+fn from(source: IpAddr, way: &str, target: SocketAddr) -> Result<()> {
+    let from = if way == "udp" {
+        let socket = UdpSocket::bind((source, 0))?;
+        socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        socket.send_to(b"who?", target)?;
+        socket.recv_from(&mut [0; 128])?.1
+    } else {
+        let v4 = source.is_ipv4();
+        let family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        bind_to(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0)))?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
+        TcpStream::from(socket).peer_addr()?
+    };
+    println!("answered from {from}");
     Ok(())
 }
 

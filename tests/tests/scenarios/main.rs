@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod cold_start;
 mod drift;
 mod egress;
 mod errors;

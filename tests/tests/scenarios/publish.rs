@@ -171,6 +171,28 @@ fn sockets_of_both_families_reach_a_published_ipv4_port_of_the_host() {
 }
 
 #[test]
+fn socket_bound_to_the_hosts_address_reaches_published_ports_and_one_on_loopback_is_told_no() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let web = published(&daemon);
+    let _servers = web.serve_all(7000).unwrap();
+    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    for (own, loopback) in world.uplink().into_iter().zip(loopback) {
+        for target in [own, loopback].map(|ip| SocketAddr::new(ip, 8080).to_string()) {
+            for transport in Transport::ALL {
+                let ask = |source: IpAddr| {
+                    host_says(&world, &["from", &source.to_string(), transport.name(), &target])
+                };
+                let told = ask(own);
+                assert_eq!(told, format!("answered from {target}\n"), "{own} {transport:?}");
+                let told = ask(loopback);
+                assert!(told.contains("Cannot assign requested address"), "{target}: {told}");
+            }
+        }
+    }
+}
+
+#[test]
 fn connected_sockets_of_the_host_name_the_peer_that_was_asked_for() {
     let world = World::new();
     let daemon = world.daemon();

@@ -153,6 +153,9 @@ fn tables(text: &mut String, tables: &Tables) {
         );
         line(text, "uplink", &ifindex.0.to_string(), &value);
     }
+    for key in tables.trusted.keys() {
+        line(text, "trusted", &key.network.0.to_string(), &key.ifindex.0.to_string());
+    }
     published(text, &tables.published_v4);
     published(text, &tables.published_v6);
 }

@@ -1,6 +1,6 @@
 //! Small models and hosts for tests: number in, names and addresses out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -264,6 +264,7 @@ fn bridge_options(name: &str) -> BridgeOptions {
         inhibit_ipv4: false,
         host_ipv4: None,
         host_ipv6: None,
+        trusted: BTreeSet::new(),
         mtu: None,
         interface_prefix: "eth".to_owned(),
         anti_spoof: AntiSpoof::Address,

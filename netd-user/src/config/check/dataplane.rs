@@ -42,6 +42,9 @@ pub(super) fn icmp_errors(rate: Option<u32>, burst: Option<u32>) -> Checked<(u32
     }
 }
 
+/// Longer than TCP's retransmissions take to reach their longest interval.
+const TCP_LOOSE_S: u32 = 300;
+
 pub(super) fn flow_table(raw: &RawFlowTable) -> Checked<FlowTable> {
     let default = FlowTimeouts::default();
     let timeout = |given: Option<u32>, default: u32| match given.unwrap_or(default) {
@@ -61,6 +64,7 @@ pub(super) fn flow_table(raw: &RawFlowTable) -> Checked<FlowTable> {
             icmp_s: timeout(raw.icmp, default.icmp_s)?,
             other_s: timeout(raw.other, default.other_s)?,
         },
+        tcp_loose_s: raw.tcp_loose.unwrap_or(TCP_LOOSE_S),
     })
 }
 

@@ -11,7 +11,7 @@ use netd_common::map::endpoint::{
 };
 use netd_common::map::network::{
     HostAddressValue, ICC_DISABLED, INTERNAL, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4,
-    OPEN_V6, ROUTED_V4, ROUTED_V6, SubnetKey, SubnetValue,
+    OPEN_V6, ROUTED_V4, ROUTED_V6, SubnetKey, SubnetValue, TrustedKey,
 };
 use netd_common::{EndpointIndex, IfIndex, Ipv4, Ipv6, MacAddr, NetworkIndex};
 
@@ -30,6 +30,7 @@ pub(super) struct Switch<'a> {
     gateway: IfIndex,
     gateway_mac: MacAddr,
     members: Vec<(&'a Endpoint, IfIndex)>,
+    trusted: Vec<IfIndex>,
 }
 
 impl<'a> Switch<'a> {
@@ -37,6 +38,7 @@ impl<'a> Switch<'a> {
     pub(super) fn of(network: &'a Network, context: &Context<'a>) -> Option<Self> {
         let gateway = context.ifindex(&network.bridge.device)?;
         let members = context.topology.members(network.id).iter();
+        let trusted = network.bridge.trusted.iter();
         Some(Self {
             network,
             index: NetworkIndex(network.index),
@@ -46,6 +48,7 @@ impl<'a> Switch<'a> {
             members: members
                 .filter_map(|endpoint| Some((*endpoint, context.ifindex(&endpoint.veth)?)))
                 .collect(),
+            trusted: trusted.filter_map(|link| context.ifindex(link)).collect(),
         })
     }
 
@@ -53,6 +56,10 @@ impl<'a> Switch<'a> {
     pub(super) fn add(&self, tables: &mut Tables) {
         tables.networks.insert(self.index.0, self.network_value());
         tables.gateways.insert(self.gateway, self.index.0);
+        for ifindex in &self.trusted {
+            let key = TrustedKey { network: self.index, ifindex: *ifindex };
+            tables.trusted.insert(key, 1);
+        }
         self.add_subnets(tables);
         self.add_gateway_addresses(tables);
         for (slot, (endpoint, ifindex)) in (0..).zip(&self.members) {

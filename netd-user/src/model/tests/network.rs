@@ -246,6 +246,11 @@ fn options_are_read_or_refused_in_dockers_words() {
             "x",
             "failed to parse com.docker.network.bridge.host_binding_ipv4 value: x (nil ip)",
         ),
+        (
+            "bridge.trusted_host_interfaces",
+            "eth1:a/b",
+            "failed to parse com.docker.network.bridge.trusted_host_interfaces value: a/b (a link's name is needed)",
+        ),
     ] {
         assert_eq!(world.network_refused(with_option("n", &format!("{docker}{key}"), value)), text);
     }
