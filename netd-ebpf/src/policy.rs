@@ -359,14 +359,10 @@ fn to_member<F: Stack, T: FamilyTables<F>>(
     if network.flags & INTERNAL != 0 {
         return refuse(DropReason::InternalNetwork);
     }
-    let open = network.flags & F::OPEN != 0
-        || network.flags & F::ROUTED != 0
-            && (key.proto == F::ICMP || service::is_exposed::<F, T>(tables, key));
-    let trusted = || {
-        tables.is_trusted(&TrustedKey { network: index, ifindex: plan.device })
-            && service::is_exposed::<F, T>(tables, key)
-    };
-    if !open && !trusted() {
+    let routed = network.flags & F::ROUTED != 0;
+    let open = network.flags & F::OPEN != 0 || routed && key.proto == F::ICMP;
+    let trusted = || tables.is_trusted(&TrustedKey { network: index, ifindex: plan.device });
+    if !open && !((routed || trusted()) && service::is_exposed::<F, T>(tables, key)) {
         return refuse(DropReason::NotPublished);
     }
     if !opens(plan) {

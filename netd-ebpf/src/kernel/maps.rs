@@ -151,6 +151,16 @@ extern "C" fn flows_loose() -> u32 {
     CONFIG.get(0).is_some_and(|config| now_s() < config.loose_until_s).into()
 }
 
+/// Whether a network takes packets for its members from a link. Global: the key takes no room on the
+/// stack of the decision.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn link_trusted(network: u32, ifindex: u32) -> u32 {
+    let key = TrustedKey { network: NetworkIndex(network), ifindex: IfIndex(ifindex) };
+    // SAFETY: only its presence is asked for.
+    unsafe { TRUSTED.get(&key) }.is_some().into()
+}
+
 /// An entry of an embryonic flow was taken out. Global for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -230,8 +240,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn is_trusted(&self, key: &TrustedKey) -> bool {
-        // SAFETY: only its presence is asked for.
-        unsafe { TRUSTED.get(key) }.is_some()
+        link_trusted(key.network.0, key.ifindex.0) != 0
     }
 
     #[inline(always)]

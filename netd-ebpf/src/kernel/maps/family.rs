@@ -158,7 +158,7 @@ macro_rules! family_tables {
                 $route(self.ctx, device, src, dst)
             }
 
-            #[inline(always)]
+            #[inline(never)]
             fn host_socket(&self, key: &FlowKey<<$family as Family>::Addr>) -> bool {
                 let mut tuple = $tuple(key);
                 find_socket(self.ctx, key.proto, (&raw mut tuple).cast(), size_of_val(&tuple))

@@ -8,6 +8,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::super::{Compiler, Host, Kernel, Live};
 use super::{Depth, Worker};
+use crate::compile::CompileSettings;
 use crate::model::Settings;
 use crate::store::Store;
 
@@ -51,7 +52,9 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         let Some(Live { settings, compile, verify_interval }) = told else { return };
         let ula_prefix = self.settings.ula_prefix;
         self.settings = Arc::new(Settings { ula_prefix, ..settings });
-        self.compiler = Compiler { settings: compile };
+        // What the start found of the flow table is no setting.
+        let loose_until_s = self.compiler.settings.loose_until_s;
+        self.compiler = Compiler { settings: CompileSettings { loose_until_s, ..compile } };
         self.tuning.verify_interval = verify_interval;
         self.due.verified(&self.tuning);
         self.converge(Depth::Changes).await;
