@@ -359,7 +359,7 @@ impl<E: Effects> Reconciler<E> {
             self.held.resolvers.remove(&sandbox);
             self.changed += 1;
         }
-        Ok(())
+        self.effects.sweep_resolvers().await
     }
 
     /// Creates and changes links; whether it did anything.

@@ -33,8 +33,11 @@ keys! {
     "bridge-prefix" = c => c.settings.bridge_prefix;
     "veth-prefix" = c => c.settings.veth_prefix;
     "default-bridge-name" = c => c.settings.default_bridge_name;
+    "icmp-error-rate" = c => c.icmp_errors.0;
+    "icmp-error-burst" = c => c.icmp_errors.1;
     "snat-ports" = c => c.snat_ports;
     "flow-table" = c => c.flow_table.timeouts;
+    "flow-table.tcp-loose" = c => c.flow_table.tcp_loose_s;
     "flow-table.size" = c => c.flow_table.size;
     "flow-table.embryonic-size" = c => c.flow_table.embryonic_size;
     "bip" = c => c.settings.bip;
@@ -65,6 +68,7 @@ impl Config {
         Self {
             log_level: new.log_level.clone(),
             verify_interval: new.verify_interval,
+            icmp_errors: new.icmp_errors,
             flow_table: FlowTable { timeouts: new.flow_table.timeouts, ..self.flow_table },
             // The name service has its servers from the start on.
             dns: DnsDefaults { servers: self.dns.servers.clone(), ..new.dns.clone() },

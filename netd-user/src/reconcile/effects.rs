@@ -87,6 +87,8 @@ pub trait Effects: Send {
     ) -> impl Future<Output = Outcome<()>> + Send;
     /// Closes them.
     fn close_resolver(&mut self, sandbox: SandboxId) -> impl Future<Output = Outcome<()>> + Send;
+    /// Forgets those that an earlier run left and that were not opened again.
+    fn sweep_resolvers(&mut self) -> impl Future<Output = Outcome<()>> + Send;
     /// Creates a link with everything in it; the host's end stays down.
     fn create_link(&mut self, name: &str, link: &Link) -> impl Future<Output = Outcome<()>> + Send;
     /// Changes MTU, addresses, routes and families in place.

@@ -199,6 +199,10 @@ impl Effects for KernelEffects {
         self.resolvers.close(&self.dataplane, sandbox)
     }
 
+    async fn sweep_resolvers(&mut self) -> Outcome<()> {
+        self.resolvers.sweep(&self.dataplane)
+    }
+
     async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {
         self.step()?;
         Ok(self.links.create(name, link).await?)

@@ -149,6 +149,11 @@ impl Effects for MemoryEffects {
         Ok(())
     }
 
+    async fn sweep_resolvers(&mut self) -> Outcome<()> {
+        // Nothing outlives a run of this kernel's resolvers.
+        Ok(())
+    }
+
     async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {
         self.step(format!("create link {name}"))?;
         if let Link::Veth(veth) = link {

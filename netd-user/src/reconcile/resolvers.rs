@@ -59,18 +59,20 @@ impl Resolvers {
         for sandbox in stale.map(|(sandbox, _)| *sandbox).collect::<Vec<_>>() {
             self.close(dataplane, sandbox)?;
         }
-        if !self.open.is_empty() && !self.swept {
-            self.sweep(dataplane)?;
-            self.swept = true;
-        }
         Ok(self.open.keys().copied().collect())
     }
 
-    fn sweep(&self, dataplane: &Dataplane) -> Result<(), ReconcileError> {
+    /// Once, when all that should be are open: deletes what earlier runs left of namespaces that are
+    /// gone.
+    pub(super) fn sweep(&mut self, dataplane: &Dataplane) -> Result<(), ReconcileError> {
+        if self.swept {
+            return Ok(());
+        }
         let live: BTreeSet<u64> = self.open.values().map(|open| open.cookie).collect();
         for cookie in dataplane.resolvers()?.keys().filter(|cookie| !live.contains(cookie)) {
             dataplane.delete(&RESOLVERS, bytes_of(cookie))?;
         }
+        self.swept = true;
         Ok(())
     }
 
