@@ -158,7 +158,7 @@ extern "C" fn flows_loose() -> u32 {
 extern "C" fn link_trusted(network: u32, ifindex: u32) -> u32 {
     let key = TrustedKey { network: NetworkIndex(network), ifindex: IfIndex(ifindex) };
     // SAFETY: only its presence is asked for.
-    unsafe { TRUSTED.get(&key) }.is_some().into()
+    unsafe { TRUSTED.get(key) }.is_some().into()
 }
 
 /// An entry of an embryonic flow was taken out. Global for the same reason.
@@ -184,7 +184,7 @@ fn now_ns() -> u64 {
 /// them on the stack.
 #[inline(always)]
 fn copy_in_order<T: bytemuck::Pod>(from: &T, into: &mut T) {
-    const { assert!(size_of::<T>() % 4 == 0 && align_of::<T>() == 4, "it is made of words") };
+    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() == 4, "it is made of words") };
     let from = core::ptr::from_ref(from).cast::<u32>();
     let into = core::ptr::from_mut(into).cast::<u32>();
     for word in 0..size_of::<T>() / 4 {

@@ -246,6 +246,6 @@ impl ResolverTables for Maps {
     #[inline(always)]
     fn resolver_port(&self, netns_cookie: u64) -> Option<Be16> {
         // SAFETY: copied at once; a value of four bytes is never seen half written.
-        unsafe { RESOLVERS.get(&netns_cookie) }.map(|value| value.port)
+        unsafe { RESOLVERS.get(netns_cookie) }.map(|value| value.port)
     }
 }
