@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::cli::Places;
+use crate::cli::{Places, Wiring};
 use crate::config::{Config, ConfigError};
 use crate::controller::StartError;
 use crate::dataplane::object::DATAPLANE_OBJECT;
@@ -108,6 +108,11 @@ struct Settled {
     socket: BoundSocket,
     docker: Option<(UnixListener, BoundSocket)>,
     locks: [Lock; 2],
+}
+
+/// What the command line needs from this layer.
+pub fn wiring() -> Wiring {
+    Wiring { daemon: main, places, uninstall: uninstall::main, needed: NEEDED, store }
 }
 
 /// Runs the daemon with the configuration of a file, or the default one, until it is told to stop.

@@ -2,15 +2,8 @@
 
 use std::process::ExitCode;
 
-use netd_user::cli::{self, Wiring};
-use netd_user::daemon;
+use netd_user::{cli, daemon};
 
 fn main() -> ExitCode {
-    cli::run(Wiring {
-        daemon: daemon::main,
-        places: daemon::places,
-        uninstall: daemon::uninstall::main,
-        needed: daemon::NEEDED,
-        store: daemon::store,
-    })
+    cli::run(daemon::wiring())
 }
