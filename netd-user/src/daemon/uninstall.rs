@@ -12,7 +12,7 @@ use super::lock::{self, Lock, LockError};
 use super::{DaemonError, RUN_LOCK, STATE_LOCK};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::reconcile::remains::{self, Places, Remains};
-use crate::store::sqlite;
+use crate::store::{backup, sqlite};
 
 /// What `netd uninstall` is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +100,19 @@ fn files(config: &Config) -> Vec<(&'static str, PathBuf)> {
         ("the store", store.clone()),
         ("the store's log", beside("-wal")),
         ("the store's log index", beside("-shm")),
+        ("the store's mark", beside("-acknowledged")),
+        ("the store of before a restore", beside(".replaced")),
         ("the socket", config.api_socket.clone()),
         ("the list of namespaces", config.state_dir.join(remains::NAMESPACES)),
         ("the lock", config.state_dir.join(STATE_LOCK)),
         ("the lock", config.run_dir.join(RUN_LOCK)),
     ];
     let engine = config.docker_socket.clone().map(|path| ("the engine's socket", path));
-    all.into_iter().chain(engine).filter(|(_, path)| path.symlink_metadata().is_ok()).collect()
+    let copies =
+        backup::copies(&config.state_dir).into_iter().map(|path| ("a copy of the store", path));
+    let shelf = ("the copies' directory", config.state_dir.join(backup::DIRECTORY));
+    let all = all.into_iter().chain(engine).chain(copies).chain([shelf]);
+    all.filter(|(_, path)| path.symlink_metadata().is_ok()).collect()
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

@@ -211,7 +211,7 @@ fn hangup_reads_the_log_level_anew_and_a_wrong_file_changes_nothing() {
     };
     hang_up("\"info\"", "\"netd=loudest\"", "the configuration was not read anew");
     assert!(!daemon.places().log().contains("DEBUG"));
-    hang_up("\"netd=loudest\"", "\"debug\"", "the log level was read anew");
+    hang_up("\"netd=loudest\"", "\"debug\"", "the configuration was read anew");
     daemon.ok(&["network", "ls"]).unwrap();
     assert!(daemon.places().log().contains("DEBUG"), "{}", daemon.places().log());
 }

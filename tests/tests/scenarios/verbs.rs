@@ -131,7 +131,7 @@ fn every_flag_of_run_has_its_effect() {
     for wanted in [
         "worker\n",
         "10.53.0.9\tworker\nfd53::9\tworker\n",
-        "nameserver 192.0.2.53\nsearch corp.example\noptions ndots:3\n",
+        "nameserver 127.0.0.11\nsearch corp.example\noptions ndots:3\n",
         "10.53.0.9/24",
         "fd53::9/64",
         "02:00:00:00:00:09",
