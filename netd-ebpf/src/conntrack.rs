@@ -47,13 +47,21 @@ pub fn recall<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>
 }
 
 /// Looks for the entry of `work.twin` and takes it as it is, unless its decision is of an old
-/// generation.
+/// generation or its pair past its time: what is swept later is no flow any more.
 #[inline(always)]
 pub fn recall_twin<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> bool {
-    let is_there = tables.read_flow(FlowTable::Confirmed, &work.twin, &mut work.entry)
-        || tables.read_flow(FlowTable::New, &work.twin, &mut work.entry);
+    work.table = FlowTable::Confirmed;
+    if !tables.read_flow(work.table, &work.twin, &mut work.entry) {
+        work.table = FlowTable::New;
+        if !tables.read_flow(work.table, &work.twin, &mut work.entry) {
+            return false;
+        }
+    }
     forget_ways();
-    is_there && work.entry.generation == tables.config().generation
+    write_twin(&mut work.question, work.twin.proto, &work.entry);
+    forget_ways();
+    work.entry.generation == tables.config().generation
+        && !is_dead::<F, T>(tables, &work.entry, &work.question, work.table)
 }
 
 #[inline(always)]

@@ -24,6 +24,10 @@ use crate::verdict::{Decision, OrStop, Step, decide, refuse};
 
 const ND: u32 = ETHERNET_LEN + 40;
 const OPTION: u32 = ND + 24;
+/// An advertisement's length, with the option that names the MAC and without.
+const WITH_OPTION: u16 = 32;
+const WITHOUT_OPTION: u16 = 24;
+const PAYLOAD_LEN: u32 = ETHERNET_LEN + 4;
 const HOP_LIMIT: u32 = ETHERNET_LEN + 7;
 const SOURCE: u32 = ETHERNET_LEN + 8;
 const ALL_NODES: Ipv6 = Ipv6::new([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -218,7 +222,8 @@ fn check_advertisement<B: PacketBuf, T: FamilyTables<V6>>(
     }
 }
 
-/// The advertisement for a solicitation. To an asker without an address (duplicate address
+/// The advertisement for a solicitation; what the question has room for beyond it (a nonce, RFC
+/// 7527) is none of it. To an asker without an address (duplicate address
 /// detection) it goes to all nodes, RFC 4861 section 7.2.4.
 #[inline(always)]
 fn answer_solicitation<B: PacketBuf>(
@@ -239,7 +244,7 @@ fn answer_solicitation<B: PacketBuf>(
         dst,
         flags: NA_OVERRIDE | solicited | router,
         mac: holder.mac,
-        has_option: header.payload_len == Be16::new(32),
+        has_option: header.payload_len.get() >= WITH_OPTION,
     };
     let macs = MacPair { dst: dst_mac, src: holder.mac };
     answered(buf.store(0, &macs).and_then(|()| answer.write(buf)))
@@ -269,6 +274,8 @@ impl Advertisement {
         if self.has_option {
             buf.store(OPTION, &option)?;
         }
+        let len = if self.has_option { WITH_OPTION } else { WITHOUT_OPTION };
+        buf.store(PAYLOAD_LEN, &Be16::new(len))?;
         buf.store(ND, &message)?;
         buf.store(HOP_LIMIT, &255u8)?;
         buf.store(HOP_LIMIT + 1, &self.src)?;
@@ -281,12 +288,12 @@ impl Advertisement {
         let mut sum = csum::sum(&self.src.0) * 2 + csum::sum(&self.dst.0);
         sum += u64::from(u32::from(V6::ICMP).to_be()) + u64::from(self.flags);
         sum += u64::from(u32::from_ne_bytes([ICMPV6_NEIGHBOR_ADVERTISEMENT, 0, 0, 0]));
-        let mut len = 24u32;
+        let mut len = u32::from(WITHOUT_OPTION);
         if self.has_option {
             let m = option.mac.0;
             sum += u64::from(u32::from_ne_bytes([option.kind, option.len, m[0], m[1]]));
             sum += u64::from(u32::from_ne_bytes([m[2], m[3], m[4], m[5]]));
-            len = 32;
+            len = u32::from(WITH_OPTION);
         }
         !csum::fold(sum + u64::from(len.to_be()))
     }

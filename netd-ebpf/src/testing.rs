@@ -27,6 +27,8 @@ pub mod ordeal;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod places;
 #[cfg(any(test, feature = "fuzzing"))]
+pub mod reach;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod story;
 pub mod tables;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -9,5 +9,6 @@ mod life;
 mod links;
 mod neighbor;
 mod property;
+mod reach;
 mod scene;
 mod truth;

@@ -6,7 +6,8 @@
 use netd_common::map::flow::FLOW_RST;
 use netd_common::map::network::INTERNAL;
 use netd_common::wire::{
-    Ethernet, IpHeader, Part, TCP, TCP_FIN, TCP_RST, TCP_SYN, UDP, WireFamily,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IpHeader, Part, TCP, TCP_FIN, TCP_RST, TCP_SYN, UDP,
+    WireFamily,
 };
 use netd_common::{Address, Be16, Hook, NetworkIndex};
 
@@ -33,6 +34,7 @@ pub fn check<F: Globe>(
     (hook, sent): (Hook, &Frame),
     outcome: &Outcome,
 ) {
+    let sent = &dressed(hook, sent);
     check_accounting(before, (hook, sent), outcome);
     check_cost::<F>(before, after, (hook, sent), outcome);
     check_bytes(sent, outcome);
@@ -45,6 +47,21 @@ pub fn check<F: Globe>(
     if outcome.decision == Decision::Answer {
         check_own_packet(&outcome.frame);
     }
+}
+
+/// A packet without an Ethernet header is given one, if it is a packet at all.
+fn dressed(hook: Hook, sent: &Frame) -> Frame {
+    let ethertype = match sent.bytes.first().map(|byte| byte >> 4) {
+        Some(4) => ETHERTYPE_IPV4,
+        Some(6) => ETHERTYPE_IPV6,
+        Some(_) | None => return sent.clone(),
+    };
+    if hook != Hook::FromL3dev {
+        return sent.clone();
+    }
+    let header = Ethernet { ethertype, ..Ethernet::default() };
+    let bytes = [bytemuck::bytes_of(&header), &sent.bytes].concat();
+    Frame { bytes, ..sent.clone() }
 }
 
 /// No stage is left over, and a drop is counted against whose it is.

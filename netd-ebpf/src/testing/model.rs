@@ -11,13 +11,16 @@ use netd_common::wire::{TCP, TCP_FIN, TCP_RST, UDP};
 use netd_common::{DropReason, Hook};
 
 use super::places::Place;
-use super::story::{Device, Mac, Packet, Payload};
-use super::world::{AntiSpoof, Life, POOL, World, gateway, uplink};
+use super::story::{Device, Flaw, Mac, Packet, Payload};
+use super::world::{Life, POOL, World, gateway, uplink};
 use crate::verdict::{Decision, Ledger, Version};
+use container::{first_checks, later_checks};
 use hooks::{delivery, expected, flood, holder, stateless, station};
 use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
 use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple};
 
+mod container;
+mod errors;
 mod hooks;
 mod table;
 mod tracking;
@@ -86,39 +89,32 @@ impl Model {
         match packet.hook {
             Hook::FromContainer => self.container_packet(world, packet, port),
             Hook::FromNetdev => self.arriving_packet(world, packet, port),
-            Hook::ToContainer | Hook::FromHost | Hook::ToNetdev => stateless(world, packet),
-            Hook::FromL3dev | Hook::ToL3dev => {
-                unreachable!("uplinks of a world have Ethernet headers")
+            Hook::FromL3dev => self.arriving_bare(world, packet, port),
+            Hook::ToContainer | Hook::FromHost | Hook::ToNetdev | Hook::ToL3dev => {
+                stateless(world, packet, self.v6)
             }
         }
     }
 
     fn container_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
-        let expect = |decision| expected(world, packet, decision);
         let Device::Veth(network, seat) = packet.device else {
             unreachable!("a container's packet comes from its veth");
         };
-        let drop = |reason| expect(Decision::Drop(reason));
-        let checks = world.network(network).anti_spoof;
-        let is_own_mac = packet.macs.1 == Mac::Member(network, seat);
-        let is_own = packet.src == Place::Member(network, seat);
-        if world.life(network, seat).is_none() {
-            drop(DropReason::UnknownEndpoint)
-        } else if checks != AntiSpoof::Off && !is_own_mac {
-            drop(DropReason::SpoofedSource)
-        } else if packet.vlan {
-            drop(DropReason::UnsupportedProtocol)
-        } else if packet.src.is_nobody() {
-            drop(DropReason::MartianAddress)
-        } else if checks == AntiSpoof::Address && !is_own {
-            drop(DropReason::SpoofedSource)
-        } else if packet.macs.0 == Mac::Broadcast {
-            expect(flood(world, network))
-        } else if let Some(known) = self.follow(world, packet, network, port) {
-            known
-        } else {
-            self.switch_or_route(world, packet, (network, seat), port)
+        let at = (network, seat);
+        if let Some(stopped) = first_checks(world, packet, at, self.v6) {
+            return stopped;
         }
+        if !packet.macs.0.is_group()
+            && packet.payload.is_of_a_flow()
+            && let Some(known) = self.follow(world, packet, network, port)
+        {
+            return known;
+        }
+        if let Some(stopped) = later_checks(world, packet, at, self.v6) {
+            return stopped;
+        }
+        let explained = self.explain(world, packet, network);
+        explained.unwrap_or_else(|| self.switch_or_route(world, packet, at, port))
     }
 
     /// Within a network the MAC decides; what is for the gateway's is routed, and so is what policy
@@ -133,7 +129,7 @@ impl Model {
         let (own, _) = at;
         let is_held = packet.dst == Place::Gateway(own) || holder(world, own, packet.dst).is_some();
         match station(world, own, packet.macs.0) {
-            Some(seat) if !world.network(own).quiet => {
+            Some(seat) if !world.network(own).quiet || self.is_discovery(packet) => {
                 expected(world, packet, delivery(world, own, seat))
             }
             None if packet.macs.0 != Mac::Gateway(own) && !is_held => {
@@ -143,14 +139,33 @@ impl Model {
         }
     }
 
-    fn arriving_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
-        if packet.for_another {
+    /// Without it nobody is reached at all, whatever neighbours may say to each other.
+    const fn is_discovery(&self, packet: &Packet) -> bool {
+        let is_word = matches!(packet.payload, Payload::Word(_));
+        self.v6 && is_word && matches!(packet.dst, Place::LinkLocal(..))
+    }
+
+    /// What has no Ethernet header is given one.
+    fn arriving_bare(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        if container::is_arp(packet, self.v6) {
             return expected(world, packet, Decision::Untouched);
         }
-        if let Some(known) = self.follow(world, packet, 0, port) {
-            return known;
+        let macs = (Mac::Nobody, Mac::Nobody);
+        self.arriving_packet(world, &Packet { bare: false, macs, ..*packet }, port)
+    }
+
+    fn arriving_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
+        let is_unreadable = matches!(packet.flaw, Flaw::Cut | Flaw::SourceRouted);
+        let is_tagged = packet.for_another || packet.vlan;
+        if is_tagged || is_unreadable || container::is_arp(packet, self.v6) {
+            return expected(world, packet, Decision::Untouched);
         }
-        self.decide(world, packet, port)
+        let known = if packet.payload.is_of_a_flow() {
+            self.follow(world, packet, 0, port)
+        } else {
+            self.explain(world, packet, 0)
+        };
+        known.unwrap_or_else(|| self.decide(world, packet, port))
     }
 
     /// By its addresses.
@@ -160,7 +175,7 @@ impl Model {
             Device::Veth(network, seat) => {
                 from_container(world, (network, seat), &tuple, packet.opens())
             }
-            Device::Uplink(_) => from_outside(world, &tuple, packet.opens()),
+            Device::Uplink(number) => from_outside(world, number, &tuple, packet.opens()),
             Device::Gateway(_) => unreachable!("the host's packets are not decided"),
         };
         self.begin(world, packet, answer, port)
@@ -325,7 +340,7 @@ impl Model {
                 from_container(world, (network, seat), &flow.orig, true)
             }
             (Target::Seat(..), _) => return false,
-            (Target::Uplink(_), _) => from_outside(world, &flow.orig, true),
+            (Target::Uplink(number), _) => from_outside(world, number, &flow.orig, true),
         };
         let Answer::Goes(way) = answer else {
             return false;
@@ -343,27 +358,37 @@ impl Model {
         } else {
             (flow.reply.reversed(), flow.target, flow.reply.scope)
         };
+        let leaves = matches!(target, Target::Uplink(_));
+        if leaves && packet.flaw == Flaw::Oversized {
+            return expected(world, packet, Decision::Drop(DropReason::TooBig));
+        }
         if !flow.bridged && packet.ttl <= 1 {
             return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
         }
         let mut out = Packet { src: says.src, dst: says.dst, ..*packet };
         (out.sport, out.dport) = (says.sport, says.dport);
         out.ttl -= u8::from(!flow.bridged);
-        let (decision, next_hop) = match target {
+        let from = if flow.bridged { packet.macs.1 } else { Mac::Gateway(scope) };
+        self.send(world, out, target, from)
+    }
+
+    /// Where a flow leads.
+    fn send(&self, world: &World, packet: Packet, target: Target, from: Mac) -> Expected {
+        match target {
             Target::Seat(network, seat) => {
-                let from = if flow.bridged { packet.macs.1 } else { Mac::Gateway(scope) };
-                out.macs = (Mac::Member(network, seat), from);
-                (delivery(world, network, seat), Place::Nobody)
+                let macs = (Mac::Member(network, seat), from);
+                let decision = delivery(world, network, seat);
+                expected(world, &Packet { macs, ..packet }, decision)
             }
             Target::Uplink(number) => {
-                out.marked = true;
                 let version = if self.v6 { Version::V6 } else { Version::V4 };
-                let known = world.route(says.dst) == Some(number);
-                let next_hop = if known { Place::Router(number) } else { Place::Nobody };
-                (Decision::Uplink(uplink(number), version), next_hop)
+                let decision = Decision::Uplink(uplink(number), version);
+                let is_known = world.route(packet.dst) == Some(number);
+                let next_hop = if is_known { Place::Router(number) } else { Place::Nobody };
+                let packet = Packet { marked: true, ..packet };
+                Expected { next_hop, ..expected(world, &packet, decision) }
             }
-        };
-        Expected { packet: out, next_hop, ..expected(world, packet, decision) }
+        }
     }
 
     /// A flow is over when nobody was heard for its time.

@@ -12,8 +12,8 @@ use netd_common::{Be16, Hook, MacAddr, V4, V6};
 use super::build::{Ends, arp};
 use super::laws;
 use super::places::{Globe, Place};
-use super::story::{Packet, seconds};
-use super::world::{Change, World};
+use super::story::{Packet, bare, seconds};
+use super::world::{Change, TUNNEL, World, uplink};
 use super::written::{empty_tables, write};
 use super::{FakeTables, Frame, Outcome, pass};
 use crate::verdict::Decision;
@@ -35,8 +35,8 @@ pub enum Twist {
     Error(u8, u8, u8),
     /// It is an ARP message of this operation: a place says that it is there, or asks for one.
     Arp(u8, Place, Place),
-    /// It is a message of neighbour discovery of this type about a place.
-    Neighbor(u8, Place, bool),
+    /// It is a message of neighbour discovery of this type about a place, with so many options.
+    Neighbor(u8, Place, u8),
     /// Its IPv4 header has this many words of options.
     Options(u8),
     /// It is nothing but these bytes.
@@ -129,8 +129,12 @@ impl<F: Globe> Host<F> {
         for trial in trials {
             match trial {
                 Trial::Frame(packet, twist) => {
-                    let frame = packet.frame::<F>(&self.world);
-                    let frame = self.twisted(packet, frame, twist);
+                    let packet = packet.said(F::VERSION == 6);
+                    let frame = packet.dressed::<F>(&self.world);
+                    let mut frame = self.twisted(&packet, frame, twist);
+                    if packet.bare {
+                        bare(&mut frame);
+                    }
                     self.pass(packet.hook, frame);
                 }
                 Trial::Return(which, twist) => self.send_back(*which, twist),
@@ -167,7 +171,8 @@ impl<F: Globe> Host<F> {
         };
         let (hook, ifindex) = match past.outcome.decision {
             Decision::Deliver(veth, _) | Decision::ToVeth(veth) => (Hook::FromContainer, veth),
-            Decision::Uplink(uplink, _) => (Hook::FromNetdev, uplink),
+            Decision::Uplink(to, _) if to == uplink(TUNNEL) => (Hook::FromL3dev, to),
+            Decision::Uplink(to, _) => (Hook::FromNetdev, to),
             Decision::Untouched
             | Decision::Accept
             | Decision::Later(..)
@@ -183,6 +188,9 @@ impl<F: Globe> Host<F> {
         } else if let Twist::Cut(len) = twist {
             frame = cut(frame, *len);
         }
+        if hook == Hook::FromL3dev {
+            bare(&mut frame);
+        }
         self.pass(hook, frame);
     }
 
@@ -195,11 +203,12 @@ impl<F: Globe> Host<F> {
             Twist::Fragment(id, units, more) => fragment::<F>(frame, *id, *units, *more),
             Twist::Error(of, kind, code) => self.error(packet, frame, (*of, *kind, *code)),
             Twist::Arp(operation, sender, target) => {
-                let places = (*sender, *target);
+                let places = (sender.said(false), target.said(false));
                 Frame { bytes: arp_message(&frame, *operation, places), ..frame }
             }
-            Twist::Neighbor(kind, about, option) => {
-                let payload = neighbor_message(&frame, *kind, *about, *option);
+            Twist::Neighbor(kind, about, options) => {
+                let about = about.said(true);
+                let payload = neighbor_message(&frame, *kind, about, *options);
                 self.ends(packet).raw(F::ICMP, &payload, Some(2))
             }
             Twist::Options(words) => with_options::<F>(frame, words % 11),
@@ -309,10 +318,10 @@ fn arp_message(frame: &Frame, operation: u8, (sender, target): (Place, Place)) -
     arp((message.target_mac, message.sender_mac), &message, frame.ifindex).bytes
 }
 
-fn neighbor_message(frame: &Frame, kind: u8, about: Place, option: bool) -> Vec<u8> {
+fn neighbor_message(frame: &Frame, kind: u8, about: Place, options: u8) -> Vec<u8> {
     let mut payload = vec![133 + kind % 5, 0, 0, 0, 0, 0, 0, 0];
     payload.extend(V6::addr(about).octets());
-    if option {
+    for _ in 0..options % 4 {
         payload.extend([1, 1]);
         payload.extend(mac_at(&frame.bytes, 6).0);
     }

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use netd_common::{Address, Ipv4, Ipv6, V4, V6};
 
 use super::build::Build;
-use super::world::{FIRST_SEAT, LAST_SEAT, NETWORKS};
+use super::world::{FIRST_SEAT, LAST_SEAT, NETWORKS, TUNNEL, member_mac};
 use super::{FakeFamily, FakeTables};
 
 /// An address.
@@ -26,8 +26,12 @@ pub enum Place {
     Hairpin,
     /// The sender itself.
     Loopback,
+    /// The link-local one that the MAC of a container's life gives rise to; IPv6 alone knows it.
+    LinkLocal(u8, u8, u8),
     /// A group.
     Group,
+    /// The group of all on a link.
+    AllNodes,
     /// None.
     Nobody,
 }
@@ -35,20 +39,48 @@ pub enum Place {
 impl Place {
     /// Whether nobody can be there, as seen from a wire.
     pub const fn is_nobody(self) -> bool {
-        matches!(self, Self::Loopback | Self::Group | Self::Nobody)
+        self.is_group() || matches!(self, Self::Loopback | Self::Nobody)
+    }
+
+    /// Whether it is more than one's.
+    pub const fn is_group(self) -> bool {
+        matches!(self, Self::Group | Self::AllNodes)
+    }
+
+    /// As a family can say it: in IPv4 the container's own address stands for its link-local one.
+    #[must_use]
+    pub const fn said(self, v6: bool) -> Self {
+        match self {
+            Self::LinkLocal(network, seat, _) if !v6 => Self::Member(network, seat),
+            Self::LinkLocal(..)
+            | Self::Member(..)
+            | Self::Gateway(_)
+            | Self::Host(_)
+            | Self::Outside(_)
+            | Self::Router(_)
+            | Self::Hairpin
+            | Self::Loopback
+            | Self::Group
+            | Self::AllNodes
+            | Self::Nobody => self,
+        }
     }
 }
 
 impl Arbitrary<'_> for Place {
     fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
         let network = u.int_in_range(1..=NETWORKS)?;
-        Ok(match u.int_in_range(0..=11u8)? {
-            0..=3 => Self::Outside(u.int_in_range(9..=11)?),
-            4..=6 => Self::Host(u.int_in_range(1..=2)?),
-            7 | 8 => Self::Member(network, u.int_in_range(FIRST_SEAT..=LAST_SEAT)?),
-            9 => Self::Gateway(network),
-            10 => Self::Hairpin,
-            _ => Self::Loopback,
+        let seat = u.int_in_range(FIRST_SEAT..=LAST_SEAT)?;
+        Ok(match u.int_in_range(0..=31u8)? {
+            0..=9 => Self::Outside(*u.choose(&[9, 9, 9, 9, 10, 11, 12])?),
+            10..=16 => Self::Host(u.int_in_range(1..=TUNNEL)?),
+            17..=23 => Self::Member(network, seat),
+            24..=26 => Self::Gateway(network),
+            27 => Self::Hairpin,
+            28 => Self::Loopback,
+            29 => Self::LinkLocal(network, seat, u.int_in_range(0..=1)?),
+            30 => *u.choose(&[Self::Group, Self::AllNodes])?,
+            _ => Self::Nobody,
         })
     }
 }
@@ -73,7 +105,9 @@ impl Globe for V4 {
             Place::Router(number) => Ipv4::new([198, 51, 100, 200 + number]),
             Place::Hairpin => Ipv4::new([169, 254, 1, 1]),
             Place::Loopback => Ipv4::new([127, 0, 0, 1]),
+            Place::LinkLocal(..) => unreachable!("IPv4 does not say it"),
             Place::Group => Ipv4::new([224, 0, 0, 251]),
+            Place::AllNodes => Ipv4::new([224, 0, 0, 1]),
             Place::Nobody => Ipv4::ANY,
         }
     }
@@ -100,7 +134,13 @@ impl Globe for V6 {
             Place::Router(number) => at([0x20, 1, 0xd, 0xb8], 200 + number),
             Place::Hairpin => at([0xfd, 0xff, 0, 0], 1),
             Place::Loopback => at([0; 4], 1),
+            Place::LinkLocal(network, seat, life) => {
+                let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                octets[8..].copy_from_slice(&member_mac(network, seat, life).eui64());
+                Ipv6::new(octets)
+            }
             Place::Group => at([0xff, 2, 0, 0], 0xfb),
+            Place::AllNodes => at([0xff, 2, 0, 0], 1),
             Place::Nobody => Ipv6::ANY,
         }
     }

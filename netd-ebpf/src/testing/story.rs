@@ -6,19 +6,20 @@
 use std::vec::Vec;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use netd_common::wire::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, UDP};
-use netd_common::{FORWARD_MARK, Hook, IfIndex, MacAddr};
+use netd_common::wire::{TCP_ACK, TCP_SYN};
+use netd_common::{Hook, IfIndex, MacAddr};
 
-use super::Frame;
-use super::build::Ends;
-use super::places::{Globe, Place};
-use super::world::{
-    Change, FIRST_SEAT, LAST_SEAT, NETWORKS, World, gateway, gateway_mac, uplink, uplink_mac,
-};
+use super::places::Place;
+use super::world::{Change, TUNNEL, World, gateway, gateway_mac, uplink, uplink_mac};
 
+mod frames;
 mod packets;
+mod payload;
 
+pub(super) use frames::bare;
+pub use packets::CLIENTS;
 use packets::{from_container, from_host, from_netdev, leaving};
+pub use payload::{Complaint, Fault, ICMP, Payload, Quote, Word};
 
 /// Where a program sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub enum Mac {
     Stranger,
     /// Everybody's.
     Broadcast,
+    /// Everybody's, as IPv6 calls it.
+    AllNodes,
+    /// None: where links have no addresses.
+    Nobody,
 }
 
 impl Mac {
@@ -69,71 +74,29 @@ impl Mac {
             Self::Router => MacAddr([2, 0, 3, 0, 0, 1]),
             Self::Stranger => MacAddr([2, 9, 9, 9, 9, 9]),
             Self::Broadcast => MacAddr::BROADCAST,
-        }
-    }
-}
-
-/// What a packet carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// A segment with these flags.
-    Tcp(u8),
-    /// A datagram.
-    Udp,
-    /// A datagram without a checksum.
-    UnsummedUdp,
-    /// An echo request.
-    Echo,
-    /// An echo reply.
-    EchoReply,
-    /// Something without ports.
-    Other,
-}
-
-/// GRE.
-const OTHER: u8 = 47;
-
-impl Payload {
-    /// Protocol number, with one for both families' echo.
-    pub const fn proto(self) -> u8 {
-        match self {
-            Self::Tcp(_) => TCP,
-            Self::Udp | Self::UnsummedUdp => UDP,
-            Self::Echo | Self::EchoReply => 1,
-            Self::Other => OTHER,
+            Self::AllNodes => MacAddr([0x33, 0x33, 0, 0, 0, 1]),
+            Self::Nobody => MacAddr([0; 6]),
         }
     }
 
-    /// Another of its kind in its place, if that is one.
-    pub fn varied(self, other: Option<Self>) -> Option<Self> {
-        other.filter(|it| it.proto() == self.proto() && it.proto() != 1)
-    }
-
-    /// What answers it.
-    const fn answer(self) -> Self {
-        match self {
-            Self::Tcp(TCP_SYN) => Self::Tcp(TCP_SYN | TCP_ACK),
-            Self::Tcp(_) => Self::Tcp(TCP_ACK),
-            Self::Echo => Self::EchoReply,
-            Self::Udp | Self::UnsummedUdp | Self::EchoReply | Self::Other => self,
-        }
+    /// Whether it is more than one's.
+    pub const fn is_group(self) -> bool {
+        matches!(self, Self::Broadcast | Self::AllNodes)
     }
 }
 
-impl Arbitrary<'_> for Payload {
-    fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
-        const FLAGS: [u8; 6] =
-            [TCP_SYN, TCP_ACK, TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK];
-        Ok(match u.int_in_range(0..=9u8)? {
-            0..=2 => Self::Udp,
-            3 => Self::Tcp(TCP_SYN),
-            4 | 5 => Self::Tcp(*u.choose(&FLAGS)?),
-            6 => Self::Echo,
-            7 => Self::EchoReply,
-            8 => Self::UnsummedUdp,
-            _ => Self::Other,
-        })
-    }
+/// What is wrong with a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    #[default]
+    None,
+    /// It ends before its length says.
+    Cut,
+    /// It names routers of its way.
+    SourceRouted,
+    /// It is longer than any uplink takes.
+    Oversized,
 }
 
 /// A packet at a hook.
@@ -165,56 +128,45 @@ pub struct Packet {
     pub for_another: bool,
     /// It has been through the packet path.
     pub marked: bool,
+    /// It has no Ethernet header.
+    pub bare: bool,
+    /// What is wrong with it.
+    pub flaw: Flaw,
 }
 
 impl Packet {
-    /// The frame.
-    pub fn frame<F: Globe>(&self, world: &World) -> Frame {
-        let ends = Ends::<F> {
-            macs: (self.macs.0.addr(world), self.macs.1.addr(world)),
-            src: F::addr(self.src),
-            dst: F::addr(self.dst),
-            ifindex: self.device.ifindex(world),
-        };
-        let mut frame = match self.payload {
-            Payload::Tcp(flags) => ends.tcp(self.sport, self.dport, flags),
-            Payload::Udp | Payload::UnsummedUdp => ends.udp(self.sport, self.dport),
-            Payload::Echo => ends.echo(F::ECHO_REQUEST, self.sport),
-            Payload::EchoReply => ends.echo(F::ECHO_REPLY, self.sport),
-            Payload::Other => ends.raw(OTHER, b"anything", None),
-        };
-        self.finish::<F>(&mut frame);
-        frame
-    }
-
-    fn finish<F: Globe>(&self, frame: &mut Frame) {
-        let l4 = 14 + F::HEADER_LEN;
-        if self.payload == Payload::UnsummedUdp {
-            frame.bytes[l4 + 6..l4 + 8].fill(0);
-        } else if self.payload == Payload::Udp && frame.bytes[l4 + 6..l4 + 8] == [0, 0] {
-            // Zero says "none", so its other form stands for it, RFC 768.
-            frame.bytes[l4 + 6..l4 + 8].fill(0xff);
-        }
-        set_ttl::<F>(&mut frame.bytes, self.ttl);
-        frame.vlan = self.vlan;
-        frame.forwarded = self.forwarded;
-        frame.for_another = self.for_another;
-        frame.mark = if self.marked { FORWARD_MARK } else { 0 };
-    }
-
     /// Whether it may open a connection.
     pub const fn opens(&self) -> bool {
         match self.payload {
             Payload::Tcp(flags) => flags & (TCP_SYN | TCP_ACK) == TCP_SYN,
-            Payload::EchoReply => false,
+            Payload::EchoReply | Payload::Error(..) | Payload::Word(_) => false,
             Payload::Udp | Payload::UnsummedUdp | Payload::Echo | Payload::Other => true,
         }
     }
 
     /// The answer of who gets it at a device.
     pub fn answer(&self, device: Device, payload: Option<Payload>) -> Option<Self> {
+        let payload = self.payload.varied(payload).unwrap_or(self.payload.answer());
+        let answer = self.back(device)?;
+        Some(Self { payload, sport: self.dport, dport: self.sport, ..answer })
+    }
+
+    /// An error about it by who gets it at a device, or by a router before that.
+    pub fn error(&self, device: Device, complaint: Complaint) -> Option<Self> {
+        let Complaint { fault, by, hops } = complaint;
+        let Self { src, dst, sport, dport, payload, .. } = *self;
+        let quote = Quote { src, dst, sport, dport, proto: payload.proto() };
+        let back = self.back(device)?;
+        let payload = Payload::Error(fault, quote);
+        let (src, ttl) = (by.unwrap_or(back.src), hops.max(1));
+        Some(Self { payload, src, sport: 0, dport: 0, ttl, ..back })
+    }
+
+    /// A packet the other way.
+    fn back(&self, device: Device) -> Option<Self> {
         let (hook, macs) = match (device, self.src) {
             (Device::Gateway(_), _) => return None,
+            (Device::Uplink(TUNNEL), _) => (Hook::FromL3dev, (Mac::Nobody, Mac::Nobody)),
             (Device::Uplink(number), _) => (Hook::FromNetdev, (Mac::Uplink(number), Mac::Router)),
             (Device::Veth(network, seat), Place::Member(to, neighbor)) if to == network => {
                 (Hook::FromContainer, (Mac::Member(to, neighbor), Mac::Member(network, seat)))
@@ -223,59 +175,78 @@ impl Packet {
                 (Hook::FromContainer, (Mac::Gateway(network), Mac::Member(network, seat)))
             }
         };
-        Some(Self {
-            hook,
-            device,
-            macs,
-            src: self.dst,
-            dst: self.src,
-            payload: self.payload.varied(payload).unwrap_or(self.payload.answer()),
-            sport: self.dport,
-            dport: self.sport,
+        let bare = hook == Hook::FromL3dev;
+        let (src, dst) = (self.dst, self.src);
+        Some(Self { hook, device, macs, src, dst, bare, ..Self::usual(self.payload) })
+    }
+
+    /// One with nothing out of the ordinary.
+    fn usual(payload: Payload) -> Self {
+        Self {
+            hook: Hook::FromContainer,
+            device: Device::Uplink(1),
+            macs: (Mac::Nobody, Mac::Nobody),
+            src: Place::Nobody,
+            dst: Place::Nobody,
+            payload,
+            sport: 0,
+            dport: 0,
             ttl: 64,
             vlan: false,
             forwarded: false,
             for_another: false,
             marked: false,
-        })
+            bare: false,
+            flaw: Flaw::None,
+        }
     }
-}
 
-/// Sets a whole frame's time to live, and its header checksum anew.
-fn set_ttl<F: Globe>(bytes: &mut [u8], ttl: u8) {
-    if F::VERSION == 6 {
-        bytes[21] = ttl;
-        return;
+    /// As a family can say it.
+    #[must_use]
+    pub fn said(mut self, v6: bool) -> Self {
+        self.src = self.src.said(v6);
+        self.dst = self.dst.said(v6);
+        match &mut self.payload {
+            Payload::Error(_, quote) => {
+                quote.src = quote.src.said(v6);
+                quote.dst = quote.dst.said(v6);
+            }
+            Payload::Word(Word::Asks(about, _) | Word::Claims(about, _)) => {
+                *about = about.said(v6);
+                // They are short, and ARP names no routers.
+                let is_said = self.flaw == Flaw::Cut || v6 && self.flaw == Flaw::SourceRouted;
+                self.flaw = if is_said { self.flaw } else { Flaw::None };
+            }
+            Payload::Word(_)
+            | Payload::Tcp(_)
+            | Payload::Udp
+            | Payload::UnsummedUdp
+            | Payload::Echo
+            | Payload::EchoReply
+            | Payload::Other => {}
+        }
+        self
     }
-    bytes[22] = ttl;
-    bytes[24..26].fill(0);
-    let words = bytes[14..34].chunks(2).map(|it| u32::from(u16::from_be_bytes([it[0], it[1]])));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let [.., high, low] = (!folded).to_be_bytes();
-    bytes[24..26].copy_from_slice(&[high, low]);
 }
 
 impl Arbitrary<'_> for Packet {
     fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
-        let network = u.int_in_range(1..=NETWORKS)?;
-        let seat = u.int_in_range(FIRST_SEAT..=LAST_SEAT)?;
-        let at = (network, seat);
-        let mut packet = match u.int_in_range(0..=11u8)? {
-            0..=5 => from_container(at, u)?,
-            6..=8 => from_netdev(u)?,
-            9 => from_host(at, u)?,
-            10 => Self { hook: Hook::ToContainer, ..from_container(at, u)? },
+        // Most is between the same few, so that they wear their ports out.
+        let at = (*u.choose(&[1, 1, 1, 1, 2, 3])?, *u.choose(&[2, 2, 2, 3, 4])?);
+        let mut packet = match u.int_in_range(0..=15u8)? {
+            0..=7 => from_container(at, u)?,
+            8..=11 => from_netdev(u)?,
+            12 | 13 => from_host(at, u)?,
+            14 => Self { hook: Hook::ToContainer, ..from_container(at, u)? },
             _ => leaving(at, u)?,
         };
         if matches!(packet.payload, Payload::Echo | Payload::EchoReply) {
             // One id in both directions at once is more than the flow table tells apart.
-            let is_outside = packet.hook == Hook::FromNetdev;
+            let is_outside = matches!(packet.hook, Hook::FromNetdev | Hook::FromL3dev);
             packet.sport += if is_outside { 10_000 } else { 0 };
             packet.dport = packet.sport;
         }
-        if packet.payload == Payload::Other {
+        if packet.payload == Payload::Other || !packet.payload.is_of_a_flow() {
             (packet.sport, packet.dport) = (0, 0);
         }
         Ok(packet)
@@ -291,6 +262,10 @@ pub enum Event {
     Answer(u8, Option<Payload>),
     /// One so many deliveries ago comes again, with another payload of its kind.
     Again(u8, Option<Payload>),
+    /// The receiver of one so many deliveries ago complains of it, or somebody on the way.
+    Complain(u8, Complaint),
+    /// The sender of one so many deliveries ago sends its like from many ports.
+    Crowd(u8),
     /// Seconds pass.
     Wait(u16),
     /// An operator acts.
@@ -300,9 +275,11 @@ pub enum Event {
 impl Arbitrary<'_> for Event {
     fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
         Ok(match u.int_in_range(0..=15u8)? {
-            0..=6 => Self::Send(u.arbitrary()?),
-            7..=10 => Self::Answer(u.int_in_range(0..=3)?, u.arbitrary()?),
-            11 | 12 => Self::Again(u.int_in_range(0..=3)?, u.arbitrary()?),
+            0..=5 => Self::Send(u.arbitrary()?),
+            6..=8 => Self::Answer(u.int_in_range(0..=3)?, u.arbitrary()?),
+            9 | 10 => Self::Complain(u.int_in_range(0..=3)?, u.arbitrary()?),
+            11 => Self::Crowd(u.int_in_range(0..=3)?),
+            12 => Self::Again(u.int_in_range(0..=3)?, u.arbitrary()?),
             13 | 14 => Self::Wait(seconds(u)?),
             _ => Self::Change(u.arbitrary()?),
         })

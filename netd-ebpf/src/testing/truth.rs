@@ -6,11 +6,12 @@
 use std::vec::Vec;
 
 use netd_common::map::counter::FlowStat;
-use netd_common::{Hook, V4, V6};
+use netd_common::{V4, V6};
 
 use super::model::{Expected, Model};
 use super::places::Globe;
-use super::story::{Device, Event, Packet, Payload, Story};
+use super::reach::{Met, met};
+use super::story::{CLIENTS, Complaint, Device, Event, Flaw, ICMP, Packet, Payload, Story};
 use super::world::{NETWORKS, World};
 use super::written::{empty_tables, write};
 use super::{FakeTables, Frame, Outcome, pass};
@@ -20,7 +21,7 @@ use crate::verdict::Decision;
 ///
 /// # Panics
 /// If they differ.
-pub fn compare(story: &Story) -> Vec<(Hook, Decision)> {
+pub fn compare(story: &Story) -> Vec<Met> {
     if story.v6 {
         Pair::<V6>::new(story).compare(&story.events)
     } else {
@@ -34,7 +35,7 @@ struct Pair<F: Globe> {
     model: Model,
     /// What somebody got.
     past: Vec<(Packet, Expected)>,
-    decided: Vec<(Hook, Decision)>,
+    met: Vec<Met>,
     family: core::marker::PhantomData<F>,
 }
 
@@ -44,16 +45,18 @@ impl<F: Globe> Pair<F> {
         write::<F>(&story.world, &mut tables);
         let model = Model::new(story.v6, tables.now_s, tables.config.generation);
         let world = story.world.clone();
-        let (past, decided) = (Vec::new(), Vec::new());
-        Self { world, tables, model, past, decided, family: core::marker::PhantomData }
+        let (past, met) = (Vec::new(), Vec::new());
+        Self { world, tables, model, past, met, family: core::marker::PhantomData }
     }
 
-    fn compare(mut self, events: &[Event]) -> Vec<(Hook, Decision)> {
+    fn compare(mut self, events: &[Event]) -> Vec<Met> {
         for event in events {
             match *event {
                 Event::Send(packet) => self.send(packet),
                 Event::Answer(which, payload) => self.answer(which, payload),
                 Event::Again(which, payload) => self.send_again(which, payload),
+                Event::Complain(which, complaint) => self.complain(which, complaint),
+                Event::Crowd(which) => self.crowd(which),
                 Event::Wait(seconds) => {
                     self.tables.now_s += u32::from(seconds);
                     self.model.now_s += u32::from(seconds);
@@ -66,7 +69,7 @@ impl<F: Globe> Pair<F> {
                 }
             }
         }
-        self.decided
+        self.met
     }
 
     fn past(&self, which: u8) -> Option<&(Packet, Expected)> {
@@ -82,6 +85,29 @@ impl<F: Globe> Pair<F> {
         }
     }
 
+    fn complain(&mut self, which: u8, complaint: Complaint) {
+        let error = self.past(which).and_then(|(_, expected)| {
+            expected.packet.error(receiver(&self.world, expected.decision)?, complaint)
+        });
+        if let Some(error) = error {
+            self.send(error);
+        }
+    }
+
+    fn crowd(&mut self, which: u8) {
+        let Some(&(sent, _)) = self.past(which) else {
+            return;
+        };
+        let is_echo = sent.payload.proto() == ICMP;
+        let offset = if is_echo && matches!(sent.device, Device::Uplink(_)) { 10_000 } else { 0 };
+        for sport in CLIENTS.map(|port| port + offset) {
+            let dport = if is_echo { sport } else { sent.dport };
+            if sent.payload != Payload::Other {
+                self.send(Packet { sport, dport, ..sent });
+            }
+        }
+    }
+
     fn send_again(&mut self, which: u8, payload: Option<Payload>) {
         if let Some((sent, _)) = self.past(which) {
             let payload = sent.payload.varied(payload).unwrap_or(sent.payload);
@@ -91,13 +117,15 @@ impl<F: Globe> Pair<F> {
     }
 
     fn send(&mut self, packet: Packet) {
+        let packet = packet.said(F::VERSION == 6);
         let sent = packet.frame::<F>(&self.world);
         let outcome = pass(&mut self.tables, packet.hook, sent);
         let port = source_port::<F>(&outcome.frame, packet.payload);
-        let expected = self.model.pass(&self.world, &packet, Some(port));
+        let expected = self.model.pass(&self.world, &packet, port);
         self.check(&packet, &expected, &outcome);
-        self.decided.push((packet.hook, outcome.decision));
-        if receiver(&self.world, expected.decision).is_some() {
+        self.met.push(met(&self.world, F::VERSION == 6, &packet, outcome.decision));
+        let is_of_a_flow = packet.payload.is_of_a_flow() && packet.flaw == Flaw::None;
+        if is_of_a_flow && receiver(&self.world, expected.decision).is_some() {
             self.past.push((packet, expected));
         }
     }
@@ -147,7 +175,7 @@ fn receiver(world: &World, decision: Decision) -> Option<Device> {
 }
 
 /// The source port that a frame left with, or its echo's id.
-fn source_port<F: Globe>(frame: &Frame, payload: Payload) -> u16 {
-    let at = 14 + F::HEADER_LEN + if payload.proto() == 1 { 4 } else { 0 };
-    u16::from_be_bytes([frame.bytes[at], frame.bytes[at + 1]])
+fn source_port<F: Globe>(frame: &Frame, payload: Payload) -> Option<u16> {
+    let at = 14 + F::HEADER_LEN + if payload.proto() == ICMP { 4 } else { 0 };
+    frame.bytes.get(at..at + 2).map(|it| u16::from_be_bytes([it[0], it[1]]))
 }

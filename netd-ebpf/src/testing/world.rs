@@ -1,7 +1,8 @@
 //! A host in words: networks, containers and publications.
 //!
 //! Law: every address is a `Place`, so that a test speaks of who is meant and both families share
-//! it. Networks count from 1 to 3, their containers' seats from 2 to 4, uplinks 1 and 2.
+//! it. Networks count from 1 to 3, their containers' seats from 2 to 4, uplinks from 1 to 3; the
+//! last of them has no Ethernet headers.
 
 use std::vec::Vec;
 
@@ -16,6 +17,10 @@ pub const NETWORKS: u8 = 3;
 pub const FIRST_SEAT: u8 = 2;
 /// ... to here.
 pub const LAST_SEAT: u8 = 4;
+/// The last uplink: one without Ethernet headers.
+pub const TUNNEL: u8 = 3;
+/// The uplink that a network may trust.
+pub const TRUSTED: u8 = 2;
 /// The masquerade ports: so few that they run out.
 pub const POOL: core::ops::RangeInclusive<u16> = 50_000..=50_002;
 /// A masquerade port that a socket of the host holds.
@@ -56,6 +61,9 @@ pub struct Network {
     pub masquerade: bool,
     /// They leave in the name of `Place::Host(2)`, wherever they leave.
     pub chosen_source: bool,
+    /// What comes by the uplink `TRUSTED` may reach its published ports at the containers' own
+    /// addresses.
+    pub trusts: bool,
     /// Its gateway mode.
     pub mode: Mode,
     /// What its containers' packets are checked for.
@@ -77,6 +85,7 @@ impl Arbitrary<'_> for Network {
             quiet: u.ratio(1, 4)?,
             masquerade: u.ratio(3, 4)?,
             chosen_source: u.ratio(1, 8)?,
+            trusts: u.ratio(1, 4)?,
             mode: u.arbitrary()?,
             anti_spoof: u.arbitrary()?,
             seats,
@@ -187,7 +196,7 @@ impl World {
 
     /// A container's MAC.
     pub fn mac(&self, network: u8, seat: u8) -> MacAddr {
-        MacAddr([2, 0, 0, self.life(network, seat).unwrap_or_default(), network, seat])
+        member_mac(network, seat, self.life(network, seat).unwrap_or_default())
     }
 
     /// The publication of a port on an address of the host, and its slot.
@@ -218,6 +227,7 @@ impl World {
         match to {
             Place::Outside(11) => None,
             Place::Outside(10) if self.two_uplinks => Some(2),
+            Place::Outside(12) => Some(TUNNEL),
             Place::Outside(_)
             | Place::Member(..)
             | Place::Gateway(_)
@@ -225,7 +235,9 @@ impl World {
             | Place::Router(_)
             | Place::Hairpin
             | Place::Loopback
+            | Place::LinkLocal(..)
             | Place::Group
+            | Place::AllNodes
             | Place::Nobody => Some(1),
         }
     }
@@ -260,6 +272,11 @@ impl World {
             }
         }
     }
+}
+
+/// The MAC of a container in one of its lives.
+pub const fn member_mac(network: u8, seat: u8, life: Life) -> MacAddr {
+    MacAddr([2, 0, 0, life, network, seat])
 }
 
 /// A network's gateway device.

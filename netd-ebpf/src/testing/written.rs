@@ -8,7 +8,7 @@ use netd_common::map::endpoint::{
     StationKey, StationValue,
 };
 use netd_common::map::network::{
-    HostAddressValue, ICC_DISABLED, INTERNAL, NetworkValue, UplinkValue,
+    HostAddressValue, ICC_DISABLED, INTERNAL, NetworkValue, TrustedKey, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Address, Be16, EndpointIndex, NetworkIndex, V4, V6};
@@ -17,7 +17,7 @@ use super::FakeTables;
 use super::places::{Globe, Place};
 use super::world::{
     AntiSpoof, FIRST_SEAT, HOST_SOCKET, LAST_SEAT, Mode, NETWORKS, Network, POOL, Publication,
-    World, gateway, gateway_mac, uplink, uplink_mac,
+    TRUSTED, TUNNEL, World, gateway, gateway_mac, uplink, uplink_mac,
 };
 use crate::tables::Route;
 
@@ -51,6 +51,7 @@ pub fn write<F: Globe>(world: &World, tables: &mut FakeTables) {
     tables.endpoints.clear();
     tables.stations.clear();
     tables.uplinks.clear();
+    tables.trusted.clear();
     let family = F::family(tables);
     family.addresses.clear();
     family.subnets.clear();
@@ -59,7 +60,7 @@ pub fn write<F: Globe>(world: &World, tables: &mut FakeTables) {
     for network in 1..=NETWORKS {
         write_network::<F>(world, network, tables);
     }
-    for uplink in [1, 2] {
+    for uplink in 1..=TUNNEL {
         write_uplink::<F>(uplink, tables);
     }
     write_routes::<F>(world, tables);
@@ -86,6 +87,9 @@ fn write_network<F: Globe>(world: &World, number: u8, tables: &mut FakeTables) {
     };
     tables.networks.insert(index.0, value);
     tables.gateways.insert(gateway(number), index);
+    if network.trusts {
+        tables.trusted.insert(TrustedKey { network: index, ifindex: uplink(TRUSTED) });
+    }
     let own = HostAddressValue { ifindex: gateway(number), network: index };
     let holder = AddressValue {
         endpoint: EndpointIndex::NONE,
@@ -165,7 +169,7 @@ fn write_routes<F: Globe>(world: &World, tables: &mut FakeTables) {
     };
     let family = F::family(tables);
     family.default_route = way(Place::Outside(0));
-    family.routes = [Place::Outside(10), Place::Outside(11)]
+    family.routes = [Place::Outside(10), Place::Outside(11), Place::Outside(12)]
         .map(|to| (F::addr(to), way(to)))
         .into_iter()
         .collect();
@@ -197,7 +201,7 @@ fn write_publication<F: Globe>(
     if network.is_published_by_the_host() {
         insert(it.host.map_or(F::Addr::ANY, F::addr), it.port);
     }
-    if network.quiet || network.mode == Mode::Routed {
+    if network.quiet || network.mode == Mode::Routed || network.trusts {
         insert(target, it.target);
     }
 }

@@ -75,6 +75,15 @@ on_both_families! {
         assert_eq!(quoted::<F>(&out.frame), (F::at(BRIDGE, 2), F::outside(9), 77, 77));
     }
 
+    fn an_error_about_a_flow_past_its_time_is_about_none<F>() {
+        let mut tables = host_tables::<F>();
+        let sent = from_container(&mut tables, via_gateway::<F>(BRIDGE, 2, F::outside(9)).udp(40_000, 53));
+        let error = unreachable::<F>(&arriving::<F>(254, F::outside(1)), &sent.frame);
+        tables.now_s += tables.config.udp_s + 1;
+        let out = from_netdev(&mut tables, error.clone());
+        assert_eq!((out.decision, out.frame), (Decision::Untouched, error), "swept or not");
+    }
+
     fn the_hosts_own_errors_are_untouched<F>() {
         let mut tables = host_tables::<F>();
         let ends = arriving::<F>(254, F::outside(1));

@@ -104,12 +104,17 @@ fn the_hosts_arp_is_answered_for_containers() {
 }
 
 fn solicit(from: u8, src: Ipv6, target: Ipv6) -> Frame {
+    solicit_with(from, src, target, &[])
+}
+
+fn solicit_with(from: u8, src: Ipv6, target: Ipv6, more: &[u8]) -> Frame {
     let message = NeighborMessage { kind: 135, target, ..NeighborMessage::default() };
     let mut payload = bytemuck::bytes_of(&message).to_vec();
     if src != Ipv6::new([0; 16]) {
         let option = LinkAddressOption { kind: 1, len: 1, mac: mac(BRIDGE, from) };
         payload.extend(bytemuck::bytes_of(&option));
     }
+    payload.extend(more);
     let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0];
     group[13..].copy_from_slice(&target.octets()[13..]);
     let ends = Ends::<V6> {
@@ -137,6 +142,21 @@ fn a_solicitation_for_a_known_address_is_answered() {
         assert_eq!(message.flags.to_ne_bytes()[0], flags);
         let option: LinkAddressOption = out.frame.load(78).unwrap();
         assert_eq!((option.kind, option.mac), (2, mac(BRIDGE, target)));
+    }
+}
+
+#[test]
+fn the_answer_to_a_solicitation_with_a_nonce_is_whole() {
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    for src in [V6::at(BRIDGE, 2), Ipv6::new([0; 16])] {
+        let asked = solicit_with(2, src, V6::at(BRIDGE, 3), &nonce);
+        let mut out = from_container(&mut host_tables::<V6>(), asked);
+        assert_eq!(out.decision, Decision::Answer);
+        assert_eq!(out.frame.bytes[18..20], [0, 32], "the length in the header");
+        out.frame.bytes.truncate(54 + 32);
+        see::<V6>(&out.frame);
+        let option: LinkAddressOption = out.frame.load(78).unwrap();
+        assert_eq!((option.kind, option.len, option.mac), (2, 1, mac(BRIDGE, 3)));
     }
 }
 

@@ -3,42 +3,65 @@
 use netd_common::{DropReason, EndpointIndex, NetworkIndex};
 
 use super::Expected;
+use super::container::is_arp;
 use crate::testing::places::Place;
-use crate::testing::story::{Device, Mac, Packet};
+use crate::testing::story::{Device, Mac, Packet, Payload, Word};
 use crate::testing::world::{Mode, World, gateway};
 use crate::verdict::{Decision, Ledger, Sender};
 
 /// Hooks that remember nothing.
-pub(super) fn stateless(world: &World, packet: &Packet) -> Expected {
+pub(super) fn stateless(world: &World, packet: &Packet, v6: bool) -> Expected {
     let expect = |decision| expected(world, packet, decision);
     match packet.device {
         Device::Veth(network, seat) if world.life(network, seat).is_some() => {
             expect(Decision::Accept)
         }
         Device::Veth(..) => expect(Decision::Drop(DropReason::UnknownEndpoint)),
-        Device::Gateway(network) => from_host(world, packet, network),
+        Device::Gateway(network) => from_host(world, packet, network, v6),
+        Device::Uplink(_) if is_arp(packet, v6) && !packet.marked => expect(Decision::Untouched),
         Device::Uplink(_) => to_netdev(world, packet),
     }
 }
 
 /// From the host's stack to a network: by MAC, or by address if nobody has that MAC.
-fn from_host(world: &World, packet: &Packet, own: u8) -> Expected {
+fn from_host(world: &World, packet: &Packet, own: u8, v6: bool) -> Expected {
     let network = world.network(own);
     let is_open = network.mode == Mode::Unprotected && !network.internal;
-    let holder = holder(world, own, packet.dst);
-    if packet.forwarded && !is_open {
+    if packet.forwarded && !is_open && !is_arp(packet, v6) {
         return expected(world, packet, Decision::Drop(DropReason::NotPublished));
     }
-    match (packet.macs.0, station(world, own, packet.macs.0), holder) {
-        (Mac::Broadcast, _, _) | (_, None, None) => {
-            expected(world, packet, Decision::Replicate(Sender::Host))
-        }
-        (_, Some(seat), _) => expected(world, packet, Decision::ToVeth(world.veth(own, seat))),
-        (_, None, Some(seat)) => {
+    if let Payload::Word(Word::Asks(about, _)) = packet.payload
+        && let Some(seat) = holder(world, own, about)
+    {
+        return answered(world, packet, Mac::Member(own, seat), v6);
+    }
+    let holder = holder(world, own, packet.dst).filter(|_| !is_arp(packet, v6));
+    match (station(world, own, packet.macs.0), holder) {
+        _ if packet.macs.0.is_group() => expected(world, packet, Decision::Replicate(Sender::Host)),
+        (None, None) => expected(world, packet, Decision::Replicate(Sender::Host)),
+        (Some(seat), _) => expected(world, packet, Decision::ToVeth(world.veth(own, seat))),
+        (None, Some(seat)) => {
             let packet = Packet { macs: (Mac::Member(own, seat), packet.macs.1), ..*packet };
             expected(world, &packet, Decision::ToVeth(world.veth(own, seat)))
         }
     }
+}
+
+/// Who asks for a neighbour is told its MAC; who has no address is told with all others.
+pub(super) fn answered(world: &World, packet: &Packet, holder: Mac, v6: bool) -> Expected {
+    let Payload::Word(Word::Asks(about, own)) = packet.payload else {
+        unreachable!("only a question is answered");
+    };
+    let (dst, to) = if !v6 {
+        (packet.src, own)
+    } else if packet.src == Place::Nobody {
+        (Place::AllNodes, Mac::AllNodes)
+    } else {
+        (packet.src, packet.macs.1)
+    };
+    let payload = Payload::Word(Word::Claims(about, holder));
+    let answer = Packet { payload, src: about, dst, macs: (to, holder), ttl: 255, ..*packet };
+    expected(world, &answer, Decision::Answer)
 }
 
 /// Out of an uplink past us: not in a container's name, where it should be the host's.
@@ -85,7 +108,9 @@ pub(super) fn station(world: &World, own: u8, mac: Mac) -> Option<u8> {
         | Mac::Uplink(_)
         | Mac::Router
         | Mac::Stranger
-        | Mac::Broadcast => None,
+        | Mac::Broadcast
+        | Mac::AllNodes
+        | Mac::Nobody => None,
     }
 }
 

@@ -6,10 +6,10 @@ use netd_common::DropReason;
 use netd_common::wire::{TCP, UDP};
 
 use crate::testing::places::Place;
-use crate::testing::world::{Mode, World};
+use crate::testing::world::{Mode, TRUSTED, World};
 
-/// Echo of either family.
-pub(super) const ECHO: u8 = 1;
+/// ICMP of either family.
+pub(super) const ECHO: u8 = crate::testing::story::ICMP;
 
 /// A tuple, and where it is seen: in a network, or on an uplink (0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +83,8 @@ pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, opens: 
         Place::Gateway(gateway) if gateway == own && network.internal => Answer::HostStack,
         Place::Member(to, seat) if to == own => to_neighbor(world, (to, seat), tuple, opens),
         Place::Member(..) => Answer::Drop(DropReason::NetworkIsolation),
+        // Nobody but the neighbour itself says who that is.
+        Place::LinkLocal(..) => Answer::Drop(DropReason::UnknownDestination),
         _ if network.internal => Answer::Drop(DropReason::InternalNetwork),
         Place::Gateway(_) | Place::Host(_) => match published(world, tuple, opens) {
             Some(way) if way.target == Target::Seat(at.0, at.1) => {
@@ -96,6 +98,7 @@ pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, opens: 
         | Place::Hairpin
         | Place::Loopback
         | Place::Group
+        | Place::AllNodes
         | Place::Nobody => to_outside(world, own, tuple, opens),
     }
 }
@@ -127,8 +130,8 @@ fn to_outside(world: &World, own: u8, tuple: &Tuple, opens: bool) -> Answer {
     }
 }
 
-/// The truth table: where a flow goes that begins outside.
-pub(super) fn from_outside(world: &World, tuple: &Tuple, opens: bool) -> Answer {
+/// The truth table: where a flow goes that begins outside, behind an uplink.
+pub(super) fn from_outside(world: &World, number: u8, tuple: &Tuple, opens: bool) -> Answer {
     match tuple.dst {
         Place::Host(_) | Place::Gateway(_) => match published(world, tuple, opens) {
             Some(way) => by_strangers(tuple, way),
@@ -137,26 +140,32 @@ pub(super) fn from_outside(world: &World, tuple: &Tuple, opens: bool) -> Answer 
             }
             None => Answer::Untouched,
         },
-        Place::Member(to, seat) => to_member(world, (to, seat), tuple, opens),
+        Place::Member(to, seat) => to_member(world, number, (to, seat), (tuple, opens)),
         Place::Outside(_)
         | Place::Router(_)
         | Place::Hairpin
         | Place::Loopback
+        | Place::LinkLocal(..)
         | Place::Group
+        | Place::AllNodes
         | Place::Nobody => Answer::Untouched,
     }
 }
 
-fn to_member(world: &World, (to, seat): (u8, u8), tuple: &Tuple, opens: bool) -> Answer {
+fn to_member(
+    world: &World,
+    number: u8,
+    (to, seat): (u8, u8),
+    (tuple, opens): (&Tuple, bool),
+) -> Answer {
     let network = world.network(to);
+    let is_exposed = tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
     let is_open = match network.mode {
         Mode::Nat => false,
         Mode::Unprotected => true,
-        Mode::Routed => {
-            tuple.proto == ECHO
-                || tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto)
-        }
+        Mode::Routed => tuple.proto == ECHO || is_exposed,
     };
+    let is_open = is_open || network.trusts && number == TRUSTED && is_exposed;
     if network.internal {
         Answer::Drop(DropReason::InternalNetwork)
     } else if !is_open {
@@ -181,7 +190,9 @@ fn by_strangers(tuple: &Tuple, way: Way) -> Answer {
         | Place::Router(_)
         | Place::Hairpin
         | Place::Loopback
+        | Place::LinkLocal(..)
         | Place::Group
+        | Place::AllNodes
         | Place::Nobody => Answer::Goes(way),
     }
 }
