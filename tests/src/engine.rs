@@ -27,6 +27,7 @@ pub const IMAGE: &str = "busybox";
 
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPS_WITHIN: Duration = Duration::from_mins(1);
+const CLIENT_DEADLINE: Duration = Duration::from_mins(15);
 
 /// The engine looks for plugins under `/run/docker` and for control groups under `/sys/fs/cgroup`,
 /// whatever it is told: it gets its own of both.
@@ -152,7 +153,7 @@ impl<'host> Engine<'host> {
 
     /// Runs its client, whatever it answers.
     pub fn docker(&self, arguments: &[&str]) -> Result<Said> {
-        let socket = format!("unix://{}", self.directory.join("docker.sock").display());
+        let socket = format!("unix://{}", self.socket().display());
         let mut command = Command::new(CLIENT);
         // Nobody's own configuration: plugins of the command line are found below this one.
         command.env("DOCKER_CONFIG", self.directory.join("config"));
@@ -170,6 +171,25 @@ impl<'host> Engine<'host> {
         let said = self.docker(arguments)?;
         ensure!(said.code == Some(0), "`docker {}` failed: {said:?}", arguments.join(" "));
         Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// Runs a program that finds this engine by its environment, as compose does. It may take as long
+    /// as an image takes to be made.
+    pub fn client(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        command.env("DOCKER_CONFIG", self.directory.join("config"));
+        // The client of the engine's own version comes first.
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(arguments);
+        let output = process::output_within(CLIENT_DEADLINE, &mut command, b"")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "`{command:?}` failed: {said}");
+        Ok(said)
+    }
+
+    /// Its API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("docker.sock")
     }
 
     /// Makes a program a plugin of its client: `docker NAME` runs it.

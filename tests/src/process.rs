@@ -15,6 +15,11 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Runs to the end and gathers what was said; past the deadline the program is killed.
 pub fn output(command: &mut Command, input: &[u8]) -> Result<Output> {
+    output_within(COMMAND_DEADLINE, command, input)
+}
+
+/// The same with a deadline of its own, for what is known to take long.
+pub fn output_within(deadline: Duration, command: &mut Command, input: &[u8]) -> Result<Output> {
     let shown = format!("{command:?}");
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().with_context(|| format!("can't start {shown}"))?;
@@ -24,7 +29,7 @@ pub fn output(command: &mut Command, input: &[u8]) -> Result<Output> {
         // A program that reads nothing may end first: its answer says what there is to know.
         let _unread = stdin.write_all(input);
     }
-    let status = wait(&mut child, COMMAND_DEADLINE).with_context(|| shown)?;
+    let status = wait(&mut child, deadline).with_context(|| shown)?;
     Ok(Output { status, stdout: joined(stdout), stderr: joined(stderr) })
 }
 

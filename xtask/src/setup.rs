@@ -48,7 +48,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 23] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -60,12 +60,16 @@ const PACKAGES: [Package; 19] = [
     program("bind9-dnsutils", "dig", Purpose::Test),
     program("bpftool", "bpftool", Purpose::Test),
     program("busybox-static", "busybox", Purpose::Test),
+    program("docker-compose", "docker-compose", Purpose::Test),
     program("docker.io", "dockerd", Purpose::Test),
     program("ethtool", "ethtool", Purpose::Test),
     program("iperf3", "iperf3", Purpose::Test),
+    program("mmdebstrap", "mmdebstrap", Purpose::Test),
     program("musl-tools", "musl-gcc", Purpose::Test),
+    program("openssl", "openssl", Purpose::Test),
     program("prometheus", "promtool", Purpose::Test),
     program("socat", "socat", Purpose::Test),
+    program("systemd", "systemd-analyze", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),
     program("g++", "c++", Purpose::Fuzz),
 ];

@@ -13,6 +13,8 @@ use netd_tests::{Daemon, Engine, Host, Netns, Outside, eventually};
 
 /// Every server listens here, in the container.
 pub(super) const PORT: u16 = 7000;
+/// The engine has a default network already; Prometheus in a container asks for the metrics.
+const SETTINGS: &str = "bridge = \"none\"\nmetrics-addr = \"0.0.0.0:9959\"";
 /// How long the engine and the kernel may take over what ends by itself.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
@@ -50,7 +52,7 @@ impl<'host> Rig<'host> {
     }
 
     pub(super) fn start_daemon(&self) -> Result<()> {
-        *self.daemon.borrow_mut() = Some(Daemon::start(self.host, "bridge = \"none\"")?);
+        *self.daemon.borrow_mut() = Some(Daemon::start(self.host, SETTINGS)?);
         Ok(())
     }
 

@@ -17,7 +17,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "A32 after the engine's death its containers have their address and port again",
         engine_dies,
     ),
-    netd("twenty projects come up and go without a leak", projects),
     netd("flushed firewalls change nothing", flushed),
 ];
 
@@ -77,21 +76,6 @@ fn serves_again(case: &Case<'_, '_>) -> Result<()> {
     eventually("the port's return", COMES_BACK_WITHIN, || {
         Ok(Transport::Tcp.ask(case.rig.outside.netns(), target).ok().map(drop))
     })
-}
-
-fn projects(case: &Case<'_, '_>) -> Result<()> {
-    for _ in 0..20 {
-        case.network("front", &[])?;
-        case.network("back", &["--internal"])?;
-        for (name, network) in [("proxy", "front"), ("app", "front"), ("db", "back")] {
-            let ports: &[&str] = if name == "proxy" { &["-p", "8080:7000"] } else { &[] };
-            case.run(name, network, ports)?;
-        }
-        case.ok(&["network", "connect", "back", "app"])?;
-        case.ok(&["rm", "-f", "proxy", "app", "db"])?;
-        case.ok(&["network", "rm", "front", "back"])?;
-    }
-    Ok(())
 }
 
 /// The rules of Docker's own bridge go, too: the engine makes them again when it starts.

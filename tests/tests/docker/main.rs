@@ -15,6 +15,7 @@ mod addresses;
 mod case;
 mod life;
 mod ports;
+mod projects;
 mod time;
 mod traffic;
 mod words;
@@ -90,11 +91,15 @@ fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    [traffic::SCENARIOS, ports::SCENARIOS, addresses::SCENARIOS, words::SCENARIOS, life::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .map(|it| Scenario { ..*it })
-        .collect()
+    let all = [
+        traffic::SCENARIOS,
+        ports::SCENARIOS,
+        addresses::SCENARIOS,
+        words::SCENARIOS,
+        life::SCENARIOS,
+        projects::SCENARIOS,
+    ];
+    all.into_iter().flatten().map(|it| Scenario { ..*it }).collect()
 }
 
 fn judge(rig: &Rig<'_>, scenario: &Scenario, driver: Driver) -> Verdict {
