@@ -105,7 +105,7 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
         review::<F, B, T>(io, work, answer.is_continue())
     } else {
         answer?;
-        route::<F, T>(&io.tables, work)
+        route::<F, B, T>(io, work)
     }
 }
 
@@ -124,16 +124,31 @@ fn review<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     leave_to::<F>(Stage::Begin)
 }
 
-/// Within its network a packet needs a flow only if policy must know the replies.
+/// Within its network a packet needs a flow only if policy must know the replies. One that goes
+/// nowhere opens none.
 #[inline(always)]
-fn route<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> Step<()> {
-    if needs_flow::<F, T>(tables, work) {
+fn route<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Step<()> {
+    work.entry = work.plan.forward;
+    forget_ways();
+    if needs_flow::<F, T>(&io.tables, work) {
         fragment::has_ports(&work.packet)?;
-        nat::check_life(&work.packet, &work.plan.forward)?;
+        nat::check_life(&work.packet, &work.entry)?;
+        check_fit(&io.buf, work)?;
         return leave_to::<F>(Stage::Open);
     }
-    work.entry = work.plan.forward;
     leave_to::<F>(Stage::Carry)
+}
+
+/// What leaves by an uplink fits it.
+#[inline(always)]
+fn check_fit<B: PacketBuf, A>(buf: &B, work: &Work<A>) -> Step<()> {
+    if work.entry.flags & FLOW_UPLINK != 0 {
+        complain::check_fit(buf, work)?;
+    }
+    ControlFlow::Continue(())
 }
 
 /// A flow takes note of its packet, and the packet goes its way.
@@ -157,9 +172,7 @@ pub fn carry<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
 ) -> Step<()> {
-    if work.entry.flags & FLOW_UPLINK != 0 {
-        complain::check_fit(&io.buf, work)?;
-    }
+    check_fit(&io.buf, work)?;
     forget_ways();
     nat::translate::<F, B>(&mut io.buf, work)?;
     send::<F, B, T>(io, &work.entry)

@@ -12,13 +12,14 @@ use netd_common::{DropReason, Hook};
 
 use super::places::Place;
 use super::story::{Device, Flaw, Mac, Packet, Payload};
-use super::world::{Life, POOL, World, gateway, uplink};
-use crate::verdict::{Decision, Ledger, Version};
+use super::world::{Life, POOL, World, gateway};
+use crate::verdict::{Decision, Ledger};
 use container::{first_checks, later_checks};
 use hooks::{delivery, expected, flood, holder, stateless, station};
 use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
 use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple};
 
+mod carriage;
 mod container;
 mod errors;
 mod hooks;
@@ -201,6 +202,10 @@ impl Model {
         if packet.ttl <= 1 && !way.bridged {
             return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
         }
+        let leaves = matches!(way.target, Target::Uplink(_));
+        if leaves && packet.flaw == Flaw::Oversized {
+            return expected(world, packet, Decision::Drop(DropReason::TooBig));
+        }
         let needs_flow = !way.bridged || world.network(scope_of(packet.device)).quiet;
         let flow = self.flow(world, packet, &way, port);
         let flow = match flow {
@@ -349,46 +354,6 @@ impl Model {
         let dport = if flow.orig.proto == ECHO { flow.reply.sport } else { way.dport };
         let now = replies(&flow.orig, &Way { dport, ..way }, flow.reply.dport);
         now == flow.reply
-    }
-
-    /// A packet goes its flow's way.
-    fn carry(&self, world: &World, packet: &Packet, flow: &Flow, is_reply: bool) -> Expected {
-        let (says, target, scope) = if is_reply {
-            (flow.orig.reversed(), flow.origin.0, flow.orig.scope)
-        } else {
-            (flow.reply.reversed(), flow.target, flow.reply.scope)
-        };
-        let leaves = matches!(target, Target::Uplink(_));
-        if leaves && packet.flaw == Flaw::Oversized {
-            return expected(world, packet, Decision::Drop(DropReason::TooBig));
-        }
-        if !flow.bridged && packet.ttl <= 1 {
-            return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
-        }
-        let mut out = Packet { src: says.src, dst: says.dst, ..*packet };
-        (out.sport, out.dport) = (says.sport, says.dport);
-        out.ttl -= u8::from(!flow.bridged);
-        let from = if flow.bridged { packet.macs.1 } else { Mac::Gateway(scope) };
-        self.send(world, out, target, from)
-    }
-
-    /// Where a flow leads.
-    fn send(&self, world: &World, packet: Packet, target: Target, from: Mac) -> Expected {
-        match target {
-            Target::Seat(network, seat) => {
-                let macs = (Mac::Member(network, seat), from);
-                let decision = delivery(world, network, seat);
-                expected(world, &Packet { macs, ..packet }, decision)
-            }
-            Target::Uplink(number) => {
-                let version = if self.v6 { Version::V6 } else { Version::V4 };
-                let decision = Decision::Uplink(uplink(number), version);
-                let is_known = world.route(packet.dst) == Some(number);
-                let next_hop = if is_known { Place::Router(number) } else { Place::Nobody };
-                let packet = Packet { marked: true, ..packet };
-                Expected { next_hop, ..expected(world, &packet, decision) }
-            }
-        }
     }
 
     /// A flow is over when nobody was heard for its time.

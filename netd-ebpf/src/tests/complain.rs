@@ -75,6 +75,15 @@ on_both_families! {
         assert_eq!(told.bytes[mtu..mtu + 2], 1_400u16.to_be_bytes());
     }
 
+    fn a_packet_that_does_not_fit_the_uplink_opens_no_flow<F>() {
+        let mut tables = host_tables::<F>();
+        let mut sent = big::<F>(&via_gateway::<F>(BRIDGE, 2, F::outside(9)));
+        sent.link_takes = Some(1_414);
+        let out = from_container(&mut tables, sent);
+        assert_eq!(out.decision, dropped(DropReason::TooBig));
+        assert_eq!(tables.stat(FlowStat::Created), 0, "it takes no port from others");
+    }
+
     fn no_route_is_told<F>() {
         let mut tables = host_tables::<F>();
         F::tables(&mut tables).default_route = Route::Missing;
