@@ -196,10 +196,10 @@ fn send<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
         return decide(Decision::Uplink(value.ifindex, F::FAMILY));
     }
     let written = if value.flags & FLOW_BRIDGED != 0 {
-        io.buf.store(0, &value.mac)
+        io.buf.store_head(0, &value.mac)
     } else {
         let src = io.tables.network(value.peer_network).gateway_mac;
-        io.buf.store(0, &MacPair { dst: value.mac, src })
+        io.buf.store_head(0, &MacPair { dst: value.mac, src })
     };
     if written.is_err() {
         return refuse(DropReason::KernelRefused);

@@ -22,11 +22,12 @@ use aya_ebpf::helpers::generated::{
 use netd_common::{DropReason, Hook, IfIndex};
 
 use crate::complain;
-use crate::pipeline::NextHop;
+use crate::pipeline::{self, NextHop};
 use crate::tables::Tables;
 use crate::verdict::{Decision, Ledger, Sender, Verdict, Version};
 use count::Direction;
 use maps::Maps;
+use skb::Skb;
 use stage::Function;
 
 mod count;
@@ -45,12 +46,23 @@ const INGRESS: u64 = BPF_F_INGRESS as u64;
 /// Runs a hook's pipeline on a packet.
 #[inline(always)]
 pub fn run(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    skb::bring_head(ctx);
     settle(ctx, hook, Verdict::from_word(first(ctx, hook as u32)))
+}
+
+/// As `run`, for what leaves by an uplink: what the packet path sent needs no second look.
+#[inline(always)]
+pub fn run_leaving(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    if pipeline::is_ours(&mut Skb::new(ctx)) {
+        return TC_ACT_UNSPEC;
+    }
+    run(ctx, hook, first)
 }
 
 /// Runs a hook's pipeline on a packet, and the later stages that it leaves the packet to.
 #[inline(always)]
 pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    skb::bring_head(ctx);
     let word = stage::go_on(ctx, hook as u32, first(ctx, hook as u32));
     settle_or_complain(ctx, hook, word)
 }
@@ -58,6 +70,7 @@ pub fn run_staged(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
 /// As `run_staged`, for what containers send.
 #[inline(always)]
 pub fn run_container(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
+    skb::bring_head(ctx);
     let word = stage::sort_out(ctx, hook as u32, first(ctx, hook as u32));
     settle_or_complain(ctx, hook, stage::go_on(ctx, hook as u32, word))
 }
@@ -72,9 +85,8 @@ fn settle_or_complain(ctx: *mut __sk_buff, hook: Hook, word: u64) -> i32 {
     }
 }
 
-/// Does and counts what was decided. Not in the entry point: what stands on the stack there,
-/// every stage does without.
-#[inline(never)]
+/// Does and counts what was decided.
+#[inline(always)]
 fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
     let Some(works) = maps::works(hook as u32) else {
         return TC_ACT_SHOT;

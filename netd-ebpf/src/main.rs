@@ -28,9 +28,9 @@ classifiers! {
     to_container, ToContainer, run, first_to_container;
     from_host, FromHost, run, first_from_host;
     from_netdev, FromNetdev, run_staged, first_from_netdev;
-    to_netdev, ToNetdev, run, first_to_netdev;
+    to_netdev, ToNetdev, run_leaving, first_to_netdev;
     from_l3dev, FromL3dev, run_staged, first_from_l3dev;
-    to_l3dev, ToL3dev, run, first_to_l3dev;
+    to_l3dev, ToL3dev, run_leaving, first_to_l3dev;
 }
 
 macro_rules! socket_hooks {

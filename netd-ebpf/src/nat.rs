@@ -223,7 +223,7 @@ fn rewrite<F: Stack, B: PacketBuf>(buf: &mut B, work: &mut Work<F::Addr>) -> Res
     let aged = aged(packet.ttl, ttl);
     if value.flags & (FLOW_SNAT | FLOW_DNAT) == 0 {
         work.rewrite.life = F::Header::with_ttl(packet.life, ttl, csum::fold32(aged));
-        return buf.store(ETHERNET_LEN + F::Header::LIFE, &work.rewrite.life);
+        return buf.store_head(ETHERNET_LEN + F::Header::LIFE, &work.rewrite.life);
     }
     let change = F::change(packet.key.src, value.src) + F::change(packet.key.dst, value.dst);
     rewrite_transport::<F, B>(buf, packet, value, csum::fold32(change))?;
@@ -243,7 +243,7 @@ fn write<F: Stack, B: PacketBuf>(
     let has_ports =
         packet.part != Part::Later && (packet.key.proto == TCP || packet.key.proto == UDP);
     if has_ports && packet.l4 == ETHERNET_LEN + F::Header::LEN {
-        return buf.store(ETHERNET_LEN + F::Header::LIFE, rewrite);
+        return buf.store_head(ETHERNET_LEN + F::Header::LIFE, rewrite);
     }
     buf.store(ETHERNET_LEN + F::Header::LIFE, &rewrite.life)?;
     buf.store(ETHERNET_LEN + F::Header::ADDRESSES, &rewrite.addresses)?;

@@ -11,6 +11,9 @@ use netd_common::wire::Ethernet;
 use crate::headers::{self, Payload};
 use crate::verdict::Ledger;
 
+/// How far into a frame `PacketBuf::head` reaches: to the end of a TCP header behind an IPv6 one.
+pub const HEAD_LEN: u32 = 14 + 40 + 20;
+
 /// The kernel would not do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -61,8 +64,21 @@ pub trait PacketBuf {
     /// Reads a header, or nothing if the frame ends before it does.
     fn load<T: Pod>(&self, offset: u32) -> Option<T>;
 
+    /// As `load`, for what stands at a fixed place within the frame's first `HEAD_LEN` bytes: in the
+    /// kernel a plain read.
+    #[inline(always)]
+    fn head<T: Pod>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
+
     /// Writes bytes; checksums are the caller's business.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused>;
+
+    /// As `store`, where `head` reads.
+    #[inline(always)]
+    fn store_head<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused> {
+        self.store(offset, value)
+    }
 
     /// `Tables::repeat`, for a loop over the bytes.
     #[inline(always)]

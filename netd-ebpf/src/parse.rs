@@ -3,6 +3,7 @@
 //! Law: a parser never trusts a length field beyond the frame's end, and says nothing about what
 //! becomes of a packet it cannot read: the pipeline knows whose packet it is.
 
+use bytemuck::Pod;
 use netd_common::map::flow::FlowKey;
 use netd_common::wire::{
     ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Icmp, IpFields, IpHeader, Part, Ports,
@@ -62,7 +63,7 @@ const ICMP_LEN: u32 = 8;
 /// The Ethernet header.
 #[inline(always)]
 pub fn ethernet<B: PacketBuf>(buf: &B) -> Option<Ethernet> {
-    buf.load(0)
+    buf.head(0)
 }
 
 /// Reads the IP packet behind the Ethernet header.
@@ -72,7 +73,7 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
     network: NetworkIndex,
     packet: &mut Packet<F::Addr>,
 ) -> Option<()> {
-    let header: F::Header = buf.load(ETHERNET_LEN)?;
+    let header: F::Header = buf.head(ETHERNET_LEN)?;
     let fields = header.fields()?;
     let end = ETHERNET_LEN + fields.total_len;
     if end > buf.frame_len() {
@@ -151,13 +152,13 @@ fn transport<F: WireFamily, B: PacketBuf>(
         return None;
     }
     if proto == TCP {
-        let tcp: TcpHead = buf.load(packet.l4)?;
+        let tcp: TcpHead = behind::<F, B, _>(buf, packet.l4)?;
         packet.tcp_flags = tcp.flags;
         packet.role =
             if tcp.flags & (TCP_SYN | TCP_ACK) == TCP_SYN { Role::Opens } else { Role::Continues };
         set_ports(packet, tcp.ports);
     } else if proto == UDP || proto == SCTP {
-        set_ports(packet, buf.load(packet.l4)?);
+        set_ports(packet, behind::<F, B, _>(buf, packet.l4)?);
     } else if proto == F::ICMP {
         let icmp: Icmp = buf.load(packet.l4)?;
         packet.role = echo_role::<F>(icmp.kind);
@@ -166,6 +167,13 @@ fn transport<F: WireFamily, B: PacketBuf>(
         }
     }
     Some(())
+}
+
+/// What follows the IP header: nearly always right behind its fixed part.
+#[inline(always)]
+fn behind<F: WireFamily, B: PacketBuf, T: Pod>(buf: &B, at: u32) -> Option<T> {
+    let usual = ETHERNET_LEN + F::Header::LEN;
+    if at == usual { buf.head(usual) } else { buf.load(at) }
 }
 
 #[inline(always)]

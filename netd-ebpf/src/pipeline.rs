@@ -23,6 +23,8 @@ use crate::{forward, fragment, icmp, neighbor, policy};
 
 mod uplink;
 
+pub use uplink::is_ours;
+
 /// Tables of both families.
 pub trait AllTables: FamilyTables<V4> + FamilyTables<V6> {}
 

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::btf_maps::{
     Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
 };
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
 use netd_common::map::config::Config;
 use netd_common::map::counter::{
@@ -169,8 +169,39 @@ extern "C" fn embryonic_taken() -> u32 {
     0
 }
 
+/// This CPU's second, and the tick that it was read in.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Clock {
+    tick: u64,
+    now_s: u32,
+    pad: u32,
+}
+
+/// The coarse clock moves with the tick, which is one load where the clock is a call and a division.
+#[btf_map(name = "clock")]
+static CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
+
 #[inline(always)]
 fn now_s() -> u32 {
+    // SAFETY: takes nothing.
+    let tick = unsafe { bpf_jiffies64() };
+    let Some(clock) = CLOCK.get_ptr_mut(0) else {
+        return second();
+    };
+    // SAFETY: the slot is this CPU's own. A program that interrupts this one between its stores
+    // finds an old tick, never an old second under the tick at hand: hence volatile, in this order.
+    unsafe {
+        if (&raw const (*clock).tick).read_volatile() != tick {
+            (&raw mut (*clock).now_s).write_volatile(second());
+            (&raw mut (*clock).tick).write_volatile(tick);
+        }
+        (&raw const (*clock).now_s).read_volatile()
+    }
+}
+
+#[inline(always)]
+fn second() -> u32 {
     (now_ns() / 1_000_000_000) as u32
 }
 

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_check_mtu, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_change_head,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use bytemuck::Pod;
 use netd_common::IfIndex;
@@ -14,7 +14,7 @@ use netd_common::wire::{ETHERNET_LEN, Ethernet};
 use super::PACKET_HOST;
 use super::repeat::repeat;
 use crate::headers::{self, Payload};
-use crate::packet::{ChecksumField, Cover, PacketBuf, Refused};
+use crate::packet::{ChecksumField, Cover, HEAD_LEN, PacketBuf, Refused};
 
 /// Linux 6.16 on: the pseudo header is IPv6's, which no header checksum makes up for.
 const BPF_F_IPV6: u64 = 1 << 7;
@@ -33,6 +33,16 @@ impl Skb {
     #[inline(always)]
     pub(super) const fn new(ctx: *mut __sk_buff) -> Self {
         Self { ctx }
+    }
+
+    /// Where a value lies in the part of the frame that can be read in place. Never kept: whatever
+    /// moves the data makes it stale, and the verifier refuses it then.
+    #[inline(always)]
+    fn place<T>(&self, offset: u32) -> Option<*mut InFrame<T>> {
+        // SAFETY: the context is the one the kernel gave the program.
+        let (start, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        let place = start + offset as usize;
+        (place + size_of::<T>() <= end).then_some(place as *mut InFrame<T>)
     }
 }
 
@@ -55,7 +65,40 @@ extern "C" fn walk_extensions(ctx: *mut __sk_buff, at: u32, proto: u32) -> u64 {
     Payload::word(headers::extensions(&Skb::new(ctx), at, proto as u8))
 }
 
+/// Makes the frame's first `HEAD_LEN` bytes, or all that it has, readable where they lie. A driver or
+/// a tunnel may leave them in a page of their own; a frame that cannot be had together is read as if
+/// it ended there.
+#[inline(always)]
+pub(super) fn bring_head(ctx: *mut __sk_buff) {
+    // SAFETY: the context is the one the kernel gave the program.
+    let (start, end, len) = unsafe { ((*ctx).data, (*ctx).data_end, (*ctx).len) };
+    if end - start < HEAD_LEN && end - start < len {
+        // SAFETY: takes plain numbers; the kernel checks the length.
+        unsafe { bpf_skb_pull_data(ctx, len.min(HEAD_LEN)) };
+    }
+}
+
+/// A value in a frame: the kernel aligns frames to two bytes, and not always to more.
+#[repr(C, packed(2))]
+struct InFrame<T>(T);
+
 impl PacketBuf for Skb {
+    #[inline(always)]
+    fn head<T: Pod>(&self, offset: u32) -> Option<T> {
+        let place = self.place::<T>(offset)?;
+        // SAFETY: the place is within the frame, and any bytes are a value of plain data.
+        Some(unsafe { (*place).0 })
+    }
+
+    #[inline(always)]
+    fn store_head<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused> {
+        let place = self.place::<T>(offset).ok_or(Refused)?;
+        // SAFETY: the place is within the frame; the kernel made it the program's own to write
+        // before the program began.
+        unsafe { (*place).0 = *value };
+        Ok(())
+    }
+
     #[inline(always)]
     fn options(&self, end: u32) -> Option<bool> {
         match walk_options(self.ctx, end) {

@@ -95,7 +95,7 @@ pub(super) fn leaving_bare<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>) -> Ste
 
 /// Whether we sent the packet ourselves; the mark that says so ends here.
 #[inline(always)]
-fn is_ours<B: PacketBuf>(buf: &mut B) -> bool {
+pub fn is_ours<B: PacketBuf>(buf: &mut B) -> bool {
     let is_ours = buf.mark() == FORWARD_MARK;
     if is_ours {
         buf.set_mark(0);
