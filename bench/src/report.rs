@@ -5,6 +5,7 @@
 mod headline;
 mod html;
 mod svg;
+mod targets;
 
 use std::fs;
 use std::path::Path;

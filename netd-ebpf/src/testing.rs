@@ -160,6 +160,8 @@ pub struct Outcome {
     pub next_hop: [u32; 4],
     /// Map operations that it cost.
     pub operations: u32,
+    /// Entries that it wrote or removed.
+    pub updates: u32,
     /// The ICMP error that went back for a dropped packet.
     pub complaint: Option<Frame>,
 }
@@ -167,6 +169,7 @@ pub struct Outcome {
 /// Runs a hook's program with all its stages, as the kernel's edge does.
 pub fn pass(tables: &mut FakeTables, hook: Hook, frame: Frame) -> Outcome {
     let before = tables.operations.get();
+    let written = tables.updates;
     let mut works = Works::default();
     let mut io = Io::new(frame, core::mem::take(tables));
     let mut verdict = match hook {
@@ -191,6 +194,7 @@ pub fn pass(tables: &mut FakeTables, hook: Hook, frame: Frame) -> Outcome {
         ledger: io.ledger,
         next_hop: io.next_hop,
         operations: tables.operations.get() - before,
+        updates: tables.updates - written,
     }
 }
 

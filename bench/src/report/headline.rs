@@ -1,5 +1,6 @@
-//! The table that the README shows.
+//! The tables that the README shows.
 
+use super::targets;
 use crate::results::{Case, Results, Section};
 use crate::rig::{BRIDGE, IPTABLES, LOOPBACK, NETD, NFTABLES};
 use crate::statistics::Ratio;
@@ -26,7 +27,7 @@ const ROWS: [(&str, Section, &str, &str); 14] = [
     ("Bulk TCP, outside to published", Section::Traffic, PUBLISHED, "bulk TCP, 1 flow"),
 ];
 
-const FRAMES: &str = "64-byte UDP frames";
+pub(super) const FRAMES: &str = "64-byte UDP frames";
 const PUBLISHED: &str = "outside to published";
 const PUBLISHED_V6: &str = "outside to published, IPv6";
 
@@ -34,17 +35,25 @@ const AGAINST: [&str; 4] = [IPTABLES, NFTABLES, BRIDGE, LOOPBACK];
 
 const HEAD: [&str; 6] = ["", "netd", "iptables", "nftables", "plain bridge", "loopback"];
 
-/// The table in Markdown.
+/// The tables in Markdown: figures, and targets.
 pub(super) fn table(results: &Results) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head = line(&HEAD.map(str::to_owned)) + "|---|---|---|---|---|---|\n";
-    head + &rows(results).iter().map(|cells| line(cells)).collect::<String>()
+    let figures = rows(results).iter().map(|cells| line(cells)).collect::<String>();
+    let aims = line(&targets::HEAD.map(str::to_owned)) + "|---|---|---|---|\n";
+    let reached = targets::rows(results).iter().map(|cells| line(cells)).collect::<String>();
+    format!("{head}{figures}\n{aims}{reached}")
 }
 
-/// The same as a table of the web page.
+/// The same as tables of the web page.
 pub(super) fn html(results: &Results) -> String {
-    let mut table = format!("<table><tr><th>{}", HEAD.join("<th>"));
-    for cells in rows(results) {
+    let figures = table_of(&HEAD, &rows(results));
+    figures + &table_of(&targets::HEAD, &targets::rows(results))
+}
+
+fn table_of<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
+    let mut table = format!("<table><tr><th>{}", head.join("<th>"));
+    for cells in rows {
         table = table + "<tr><td>" + &cells.join("<td>");
     }
     table + "</table>"

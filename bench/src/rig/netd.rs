@@ -304,6 +304,7 @@ fn configuration(directory: &FilePath, cgroup: &FilePath) -> String {
     format!(
         "state-dir = \"{directory}/state\"\nrun-dir = \"{directory}/run\"\n\
          netns-dir = \"{directory}/netns\"\nbpffs-dir = \"{directory}/bpf\"\n\
+         docker-socket = \"{directory}/docker.sock\"\n\
          cgroup = \"{}\"\nmetrics-addr = \"off\"\nsnat-ports = \"{MASQUERADE_PORTS}\"\n",
         cgroup.display()
     )
