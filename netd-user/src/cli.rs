@@ -8,7 +8,6 @@ mod check;
 mod client;
 mod dns;
 mod error;
-mod files;
 mod flags;
 mod generate;
 mod ipam;

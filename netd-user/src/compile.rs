@@ -1,5 +1,6 @@
 //! The compiler: model, drivers and host facts to `Desired`. Pure, total, deterministic.
 
+mod files;
 mod host;
 mod publish;
 pub mod topology;
@@ -7,6 +8,7 @@ pub mod topology;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::desired::Desired;
+use crate::desired::files::FileDefaults;
 use crate::driver::{Context, driver};
 use crate::facts::HostFacts;
 use crate::model::Model;
@@ -32,6 +34,8 @@ pub struct CompileSettings {
     pub icmp_errors: (u32, u32),
     /// MTU of networks that name none; none follows the preferred uplink.
     pub mtu: Option<u32>,
+    /// What the files of sandboxes say that were not told otherwise.
+    pub files: FileDefaults,
     /// Whether sandboxes reach netd's name service: through the socket hooks alone.
     pub name_service: bool,
     /// Until then, seconds of `CLOCK_MONOTONIC`, TCP in mid-stream may open a flow.
@@ -51,6 +55,7 @@ impl Default for CompileSettings {
             replication_limit: 1_024,
             icmp_errors: (1_000, 50),
             mtu: None,
+            files: FileDefaults::default(),
             name_service: true,
             loose_until_s: 0,
             trace_verdicts: false,
@@ -103,14 +108,17 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
     for network in model.networks.values() {
         driver(network.driver).add(network, &context, &mut desired);
     }
+    let sources = files::sources(model, facts, settings);
     for sandbox in model.sandboxes.values() {
         if sandbox.owns_netns && sandbox.mode != SandboxMode::Host {
             desired.namespaces.insert(sandbox.netns.clone());
         }
         let networks = context.topology.attachments(sandbox.id).iter().map(|it| it.network);
-        if settings.name_service && sandbox.asks_netd(networks) {
+        let asks_netd = settings.name_service && sandbox.asks_netd(networks);
+        if asks_netd {
             desired.resolvers.insert(sandbox.id, sandbox.netns.clone());
         }
+        files::add((sandbox, asks_netd), &context.topology, &sources, &mut desired);
         publish::add(sandbox, &context, &mut desired);
     }
     host::add(facts, settings, &mut desired);

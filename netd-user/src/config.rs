@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::compile::{CompileSettings, FlowTimeouts};
+use crate::desired::files::FileDefaults;
 use crate::model::Settings;
 
 /// Where the configuration lies unless `--config` says otherwise.
@@ -155,8 +156,15 @@ impl Config {
             icmp_errors: self.icmp_errors,
             mtu: self.settings.mtu,
             name_service: self.cgroup.is_some(),
+            files: self.file_defaults(),
             ..CompileSettings::default()
         }
+    }
+
+    /// What the files of sandboxes say that were not told otherwise.
+    pub fn file_defaults(&self) -> FileDefaults {
+        let DnsDefaults { servers, options, search } = self.dns.clone();
+        FileDefaults { servers, search, options, host_gateway: self.host_gateway.clone() }
     }
 
     /// Directory in which namespaces of sandboxes are mounted.

@@ -1,6 +1,8 @@
 //! What the kernel should hold: links, programs, map entries, held ports. A value, compared and
 //! applied by the reconciler; drivers only add to it.
 
+pub mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -16,6 +18,7 @@ use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Hook, IfIndex, Ipv4, Ipv6, MacAddr};
 
 use crate::model::{NetnsPath, Proto, SandboxId};
+use files::SandboxFiles;
 
 /// Everything that should be. Entries that need an interface index appear once `HostFacts` knows the
 /// link: the reconciler makes links, looks again and compiles again.
@@ -27,6 +30,8 @@ pub struct Desired {
     pub namespaces: BTreeSet<NetnsPath>,
     /// Namespaces of sandboxes in which netd answers name queries.
     pub resolvers: BTreeMap<SandboxId, NetnsPath>,
+    /// Files that sandboxes have to themselves.
+    pub files: BTreeMap<SandboxId, SandboxFiles>,
     /// Programs on links, by link name.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries.

@@ -18,10 +18,23 @@ pub struct HostFacts {
     pub addresses: BTreeMap<IpAddr, IfIndex>,
     /// Destinations of all routes but default ones.
     pub routes: BTreeSet<IpNetwork>,
-    /// Name servers of the host's resolv.conf.
-    pub nameservers: Vec<IpAddr>,
+    /// What the host's resolv.conf says.
+    pub resolver: HostResolver,
     /// Cookie of the host's network namespace (`SO_NETNS_COOKIE`).
     pub netns_cookie: u64,
+}
+
+/// What the host's resolv.conf says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostResolver {
+    /// Its name servers.
+    pub servers: Vec<IpAddr>,
+    /// Those that other namespaces reach; where the only one is systemd's stub, the ones behind it.
+    pub remote: Vec<IpAddr>,
+    /// Search domains.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
 }
 
 /// A link of the host's namespace.

@@ -6,6 +6,7 @@
 
 pub mod effects;
 mod faults;
+pub mod files;
 pub mod held_ports;
 pub mod kernel;
 mod ledger;
@@ -243,6 +244,7 @@ impl<E: Effects> Reconciler<E> {
         self.hold_ports(&desired).await?;
         self.create_namespaces(&desired).await?;
         self.open_resolvers(&desired).await?;
+        self.write_files(&desired).await?;
         for _ in 0..MAX_ROUNDS {
             if !self.make_links(&desired).await? {
                 break;
@@ -360,6 +362,28 @@ impl<E: Effects> Reconciler<E> {
             self.changed += 1;
         }
         self.effects.sweep_resolvers().await
+    }
+
+    async fn write_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        for (sandbox, files) in &desired.files {
+            if self.held.files.get(sandbox).and_then(Option::as_ref) != Some(files) {
+                self.effects.write_files(files).await?;
+                self.held.files.insert(*sandbox, Some(files.clone()));
+                self.changed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        let held = self.held.files.keys();
+        let unwanted = held.filter(|sandbox| !desired.files.contains_key(sandbox));
+        for sandbox in unwanted.copied().collect::<Vec<_>>() {
+            self.effects.remove_files(sandbox).await?;
+            self.held.files.remove(&sandbox);
+            self.changed += 1;
+        }
+        Ok(())
     }
 
     /// Creates and changes links; whether it did anything.
@@ -490,6 +514,7 @@ impl<E: Effects> Reconciler<E> {
             self.remove_link(&name).await?;
         }
         self.close_resolvers(desired).await?;
+        self.remove_files(desired).await?;
         let namespaces = self.held.namespaces.difference(&desired.namespaces);
         for path in namespaces.cloned().collect::<Vec<_>>() {
             self.effects.delete_namespace(&path).await?;

@@ -19,6 +19,12 @@ pub struct SandboxCreate {
     pub hostname: Option<String>,
     /// Name servers.
     pub dns: Vec<String>,
+    /// Search domains; a lone `.` for none.
+    pub dns_search: Vec<String>,
+    /// Options of resolv.conf.
+    pub dns_options: Vec<String>,
+    /// Lines of the hosts file: `NAME:ADDRESS` or `NAME:host-gateway`.
+    pub extra_hosts: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `-p` arguments as given.
@@ -81,12 +87,20 @@ pub struct SandboxInspect {
     pub resolver: String,
     /// Name servers: those asked for, else the daemon's; empty for the host's.
     pub dns: Vec<String>,
-    /// The daemon's search domains.
+    /// Search domains: those asked for, else the daemon's; empty for the host's.
     pub dns_search: Vec<String>,
-    /// The daemon's resolv.conf options.
+    /// Options of resolv.conf: those asked for, else the daemon's; empty for the host's.
     pub dns_options: Vec<String>,
+    /// Lines added to the hosts file, as `NAME:ADDRESS`.
+    pub extra_hosts: Vec<String>,
     /// Addresses that `host-gateway` stands for.
     pub host_gateway: Vec<String>,
+    /// The file to be seen as `/etc/hosts`; empty for the host's own.
+    pub hosts_path: String,
+    /// The file to be seen as `/etc/hostname`; empty for the host's own.
+    pub hostname_path: String,
+    /// The file to be seen as `/etc/resolv.conf`; empty for the host's own.
+    pub resolv_conf_path: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `running`, or `failed` with the reason beside it.

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 use super::error::CliError;
 use super::flags::{self, Pair};
 use crate::api::{EndpointConfig, SandboxCreate, SandboxNetwork};
+use crate::model::ExtraHost;
 
 /// How a sandbox is named and attached.
 #[derive(Debug, Default, Args)]
@@ -37,6 +38,15 @@ pub(super) struct AttachArgs {
     /// Name server
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     dns: Vec<String>,
+    /// Domain that short names are searched in; '.' for none
+    #[arg(long, value_name = "DOMAIN", value_parser = flags::word)]
+    dns_search: Vec<String>,
+    /// Option of the resolver
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = flags::word)]
+    dns_option: Vec<String>,
+    /// Line of the hosts file: NAME:ADDRESS, or NAME:host-gateway for the host
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = extra_host)]
+    add_host: Vec<String>,
     /// Label of the sandbox
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = flags::pair)]
     label: Vec<Pair>,
@@ -62,6 +72,9 @@ impl AttachArgs {
             networks: self.networks()?,
             hostname: self.hostname.clone(),
             dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_option.clone(),
+            extra_hosts: self.add_host.clone(),
             labels: flags::to_map(&self.label),
             publish: self.publish.clone(),
             publish_all: self.publish_all,
@@ -69,11 +82,6 @@ impl AttachArgs {
             netns: None,
             owner: None,
         })
-    }
-
-    /// Whether a host name was asked for.
-    pub(super) fn names_host(&self) -> bool {
-        self.hostname.is_some()
     }
 
     fn networks(&self) -> Result<Vec<SandboxNetwork>, CliError> {
@@ -135,6 +143,10 @@ fn address(text: &str) -> Result<String, String> {
     text.parse::<IpAddr>()
         .map(|address| address.to_string())
         .map_err(|_| format!("{text} is not an IP address"))
+}
+
+fn extra_host(text: &str) -> Result<String, String> {
+    ExtraHost::parse(text).map(|host| host.to_string()).map_err(|refusal| refusal.to_string())
 }
 
 /// `NETWORK`, or `name=NETWORK,KEY=VALUE,...`.
@@ -208,7 +220,8 @@ mod tests {
         let request = asked(
             "--name n --network a --net name=b,ip=10.0.0.9,alias=x,alias=y,gw-priority=-1,\
              driver-opt=k=v --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 \
-             --network-alias z -h host --dns 1.1.1.1 -l a=b -p 80:80 -P --expose 90",
+             --network-alias z -h host --dns 1.1.1.1 --dns-search corp --dns-opt rotate \
+             --add-host db=10.9.9.9 -l a=b -p 80:80 -P --expose 90",
         )
         .unwrap();
         let expected = serde_json::json!({
@@ -222,7 +235,8 @@ mod tests {
                     "IPv4Address": "10.0.0.9", "IPv6Address": null, "MacAddress": null,
                     "Aliases": ["x", "y"], "GwPriority": -1, "DriverOpts": {"k": "v"}}},
             ],
-            "Hostname": "host", "Dns": ["1.1.1.1"], "Labels": {"a": "b"},
+            "Hostname": "host", "Dns": ["1.1.1.1"], "DnsSearch": ["corp"],
+            "DnsOptions": ["rotate"], "ExtraHosts": ["db:10.9.9.9"], "Labels": {"a": "b"},
             "Publish": ["80:80"], "PublishAll": true, "Expose": ["90"],
             "Netns": null, "Owner": null,
         });
@@ -240,6 +254,7 @@ mod tests {
         for (line, message) in [
             ("--mac-address zz", "zz is not a valid mac address"),
             ("--dns nope", "nope is not an IP address"),
+            ("--add-host db", "bad format for add-host: \"db\""),
             ("--network ip=10.0.0.1", "network name/id is not specified"),
             ("--network name=a,foo", "invalid field foo"),
             ("--network name=a,foo=b", "invalid field key foo"),

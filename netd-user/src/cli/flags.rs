@@ -44,6 +44,14 @@ pub(super) fn mac(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("{text} is not a valid mac address"))
 }
 
+/// One word of a line.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        return Err(format!("'{text}' is not one word"));
+    }
+    Ok(text.to_owned())
+}
+
 /// The pairs as a map.
 pub(super) fn to_map(pairs: &[Pair]) -> BTreeMap<String, String> {
     pairs.iter().cloned().collect()
@@ -64,6 +72,12 @@ pub(super) fn filter_query(filters: &[Pair]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_one_word() {
+        assert!(word("ndots:1").is_ok());
+        assert!(word("a b").is_err() && word("").is_err());
+    }
 
     #[test]
     fn truth_is_gos() {

@@ -12,16 +12,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid, getppid, pipe2, sethostname, setsid, write};
-
-/// Always there, replaced in the end anyway, and nothing else is looked up below it meanwhile.
-const SCRATCH: &CStr = c"/sys";
 
 /// What the command sees instead of the host's.
 #[derive(Default)]
@@ -34,21 +30,19 @@ pub(super) struct Surroundings {
     pub(super) files: Vec<PrivateFile>,
 }
 
-/// A file with contents of its own in one mount namespace. It lives in memory that is gone with the
-/// namespace: nothing is left behind, however the processes end.
+/// A file that is seen in another's place in one mount namespace; the mount ends with it, however the
+/// processes end.
 pub(super) struct PrivateFile {
-    scratch: CString,
+    source: CString,
     target: CString,
-    contents: String,
 }
 
 impl PrivateFile {
-    /// Covers an existing file of `/etc`; none where the host has no such file to cover.
-    pub(super) fn new(name: &str, contents: String) -> Option<Self> {
-        let target = format!("/etc/{name}");
-        Path::new(&target).exists().then_some(())?;
-        let scratch = CString::new(format!("/sys/{name}")).ok()?;
-        Some(Self { scratch, target: CString::new(target).ok()?, contents })
+    /// Puts `source` in the place of an existing file; none where there is no such file to cover.
+    pub(super) fn new(source: &str, target: &str) -> Option<Self> {
+        let covers = !source.is_empty() && Path::new(target).exists();
+        covers.then_some(())?;
+        Some(Self { source: CString::new(source).ok()?, target: CString::new(target).ok()? })
     }
 }
 
@@ -207,17 +201,11 @@ impl Entry {
     }
 
     fn cover_files(&mut self) -> nix::Result<()> {
-        if self.surroundings.files.is_empty() {
-            return Ok(());
-        }
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some(c"netd"), SCRATCH, Some(c"tmpfs"), flags, Some(c"mode=755"))?;
         for file in &self.surroundings.files {
-            fill(file)?;
-            let (from, to) = (file.scratch.as_c_str(), file.target.as_c_str());
+            let (from, to) = (file.source.as_c_str(), file.target.as_c_str());
             mount(Some(from), to, None::<&CStr>, MsFlags::MS_BIND, None::<&CStr>)?;
         }
-        umount2(SCRATCH, MntFlags::MNT_DETACH)
+        Ok(())
     }
 
     /// Where we have no right to mount a sysfs the host's stays, as it does for any process that only
@@ -263,16 +251,6 @@ impl Entry {
             }
         }
     }
-}
-
-fn fill(file: &PrivateFile) -> nix::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
-    let opened = open(file.scratch.as_c_str(), flags, Mode::from_bits_truncate(0o644))?;
-    let mut rest = file.contents.as_bytes();
-    while !rest.is_empty() {
-        rest = &rest[write(&opened, rest)?..];
-    }
-    Ok(())
 }
 
 fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {

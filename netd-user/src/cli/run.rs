@@ -17,7 +17,6 @@ use nix::unistd::Pid;
 use super::attach::AttachArgs;
 use super::client::{Client, escape};
 use super::error::CliError;
-use super::files::{self, Resolver};
 use super::process::{self, PrivateFile, StartError, Surroundings, Tie};
 use crate::api::{Created, Owner, OwnerUpdate, SandboxInspect};
 
@@ -30,12 +29,6 @@ pub(super) struct RunArgs {
     /// Run in the background and print the sandbox's id
     #[arg(short, long)]
     detach: bool,
-    /// Domain that short names are searched in; '.' for none
-    #[arg(long, value_name = "DOMAIN", value_parser = word)]
-    dns_search: Vec<String>,
-    /// Option of the resolver
-    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = word)]
-    dns_option: Vec<String>,
     /// Remove the sandbox when the process ends; always on, taken for scripts written for Docker
     #[arg(long)]
     rm: bool,
@@ -47,13 +40,6 @@ pub(super) struct RunArgs {
         value_name = "CMD"
     )]
     command: Vec<OsString>,
-}
-
-fn word(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(char::is_whitespace) {
-        return Err(format!("'{text}' is not one word"));
-    }
-    Ok(text.to_owned())
 }
 
 /// Why a command did not run.
@@ -91,8 +77,7 @@ pub(super) fn exec(sandbox: &str, command: &[OsString], client: &Client) -> Exit
     let work = || -> Result<u8, RunError> {
         let signals = Signals::catch()?;
         let sandbox: SandboxInspect = client.get(&path(sandbox))?;
-        let surroundings = surroundings(&sandbox, &Wishes::of(&sandbox))?;
-        supervise(process::start(command, surroundings, Tie::Child)?, &signals)
+        supervise(process::start(command, surroundings(&sandbox)?, Tie::Child)?, &signals)
     };
     work().map_or_else(|error| error.report(), ExitCode::from)
 }
@@ -126,16 +111,7 @@ fn start(
     tie: Tie,
 ) -> Result<Child, RunError> {
     let sandbox: SandboxInspect = client.get(&path(id))?;
-    let wishes = Wishes {
-        hostname: args.attach.names_host(),
-        resolver: Resolver {
-            search: args.dns_search.clone(),
-            options: args.dns_option.clone(),
-            ..Resolver::default()
-        }
-        .or(daemons_resolver(&sandbox)),
-    };
-    let surroundings = surroundings(&sandbox, &wishes)?;
+    let surroundings = surroundings(&sandbox)?;
     if let Some((signal, _)) = signals.next()? {
         return Err(RunError::Interrupted(signal));
     }
@@ -198,53 +174,34 @@ fn start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// What was asked for beyond what every sandbox gets.
-struct Wishes {
-    hostname: bool,
-    resolver: Resolver,
-}
-
-impl Wishes {
-    fn of(sandbox: &SandboxInspect) -> Self {
-        Self { hostname: false, resolver: daemons_resolver(sandbox) }
-    }
-}
-
-/// What the sandbox was created with, or the daemon is configured with.
-fn daemons_resolver(sandbox: &SandboxInspect) -> Resolver {
-    Resolver {
-        servers: sandbox.dns.clone(),
-        search: sandbox.dns_search.clone(),
-        options: sandbox.dns_options.clone(),
-    }
-}
-
-fn surroundings(sandbox: &SandboxInspect, wishes: &Wishes) -> Result<Surroundings, CliError> {
+fn surroundings(sandbox: &SandboxInspect) -> Result<Surroundings, CliError> {
     let mut surroundings = Surroundings::default();
-    let shares_host = sandbox.mode == "host";
-    if !shares_host {
+    if sandbox.mode != "host" {
         let netns = File::open(&sandbox.netns).map_err(|e| CliError::system(&sandbox.netns, e))?;
         surroundings.netns = Some(netns);
-        surroundings.files.extend(PrivateFile::new("hosts", files::hosts(sandbox)));
     }
-    if !shares_host || wishes.hostname {
-        let line = format!("{}\n", sandbox.hostname);
-        surroundings.files.extend(PrivateFile::new("hostname", line));
+    for (target, source) in [
+        ("/etc/hosts", &sandbox.hosts_path),
+        ("/etc/hostname", &sandbox.hostname_path),
+        ("/etc/resolv.conf", &sandbox.resolv_conf_path),
+    ] {
+        surroundings.files.extend(PrivateFile::new(source, target));
+    }
+    if !sandbox.hostname_path.is_empty() {
         surroundings.hostname = Some(sandbox.hostname.clone().into());
     }
-    if !shares_host || wishes.resolver != Resolver::default() {
-        let resolver = match sandbox.resolver.as_str() {
-            "" => wishes.resolver.clone().completed(&Resolver::of_host()),
-            netd => wishes.resolver.clone().asking(netd, &Resolver::of_host()),
-        };
-        if resolver.servers.is_empty() && sandbox.mode == "bridged" {
-            eprintln!(
-                "WARNING: the host's name servers cannot be reached from a sandbox: name one by --dns"
-            );
-        }
-        surroundings.files.extend(PrivateFile::new("resolv.conf", resolver.text()));
-    }
+    warn_without_servers(sandbox);
     Ok(surroundings)
+}
+
+fn warn_without_servers(sandbox: &SandboxInspect) {
+    let told = std::fs::read_to_string(&sandbox.resolv_conf_path);
+    let names_none = |text: String| !text.lines().any(|line| line.starts_with("nameserver"));
+    if sandbox.mode == "bridged" && told.is_ok_and(names_none) {
+        eprintln!(
+            "WARNING: the host's name servers cannot be reached from a sandbox: name one by --dns"
+        );
+    }
 }
 
 /// The signals that would end us, read one by one.

@@ -61,7 +61,7 @@ pub(super) fn gather<H: Host>(
     busy: &BTreeSet<(Proto, u16)>,
     departed: BTreeSet<EndpointId>,
 ) -> std::io::Result<Circumstances> {
-    let nameservers = seen.nameservers.iter().map(|addr| (*addr).into());
+    let nameservers = seen.resolver.servers.iter().map(|addr| (*addr).into());
     Ok(Circumstances {
         now_ns: host.now_ns(),
         seed: host.entropy()?,

@@ -23,7 +23,7 @@ use crate::fault;
 use crate::frontend::serve::{Limits, serve};
 use crate::frontend::socket::BoundSocket;
 use crate::frontend::{Api, Defaults, LogControl, api, docker};
-use crate::link::facts::nameservers;
+use crate::link::facts;
 use crate::observe::events::{Hub, Narrator};
 use crate::observe::time::Clock;
 use crate::reconcile::Reconciler;
@@ -174,7 +174,8 @@ fn name_service(
     let settings = dns::Settings { ttl_s: config.dns_ttl_s, servers: config.dns.servers.clone() };
     let service = NameService::new(move || controller.model(), settings, Arc::new(witness))?;
     // Before the first query; a file that can't be read is told by who follows it.
-    service.set_host_servers(nameservers(&config.resolv_conf).unwrap_or_default());
+    let resolver = facts::resolver(&config.resolv_conf).unwrap_or_default();
+    service.set_host_servers(resolver.servers);
     Ok(service)
 }
 

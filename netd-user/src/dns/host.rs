@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::service::NameService;
 use crate::controller::told_to_stop;
-use crate::link::facts::nameservers;
+use crate::link::facts;
 
 /// Without inotify, and against what it can't see.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -24,8 +24,8 @@ pub async fn follow(service: Arc<NameService>, path: PathBuf, mut stop: watch::R
     loop {
         // Watched before it is read: a change in between is not missed.
         let watch = watch(&path).map_err(|error| tracing::debug!(%error, "no watch")).ok();
-        match nameservers(&path) {
-            Ok(servers) => service.set_host_servers(servers),
+        match facts::resolver(&path) {
+            Ok(resolver) => service.set_host_servers(resolver.servers),
             Err(error) => tracing::warn!(%error, "the host's name servers stay as they were"),
         }
         tokio::select! {

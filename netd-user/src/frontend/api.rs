@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{ApiError, Telemetry, names, network, sandbox, system};
-use crate::config::{Config, DnsDefaults};
+use crate::config::Config;
 use crate::controller::Controller;
+use crate::desired::files::{FileDefaults, FileKind};
 use crate::dns::NameService;
+use crate::model::{Model, Sandbox};
+use crate::reconcile::files::path_of;
 
 /// Requests served at once; the next one is told to come again.
 const CONCURRENCY: usize = 256;
@@ -54,10 +58,10 @@ pub type SharedDefaults = Arc<ArcSwap<Defaults>>;
 pub struct Defaults {
     /// Whether sandboxes reach netd's name service.
     pub name_service: bool,
-    /// Docker's `dns*`.
-    pub dns: DnsDefaults,
-    /// Docker's `host-gateway-ip`.
-    pub host_gateway: Vec<IpAddr>,
+    /// Docker's `dns*` and `host-gateway-ip`.
+    pub files: FileDefaults,
+    /// Where files of sandboxes are.
+    pub state_dir: PathBuf,
 }
 
 impl Defaults {
@@ -65,9 +69,20 @@ impl Defaults {
     pub fn of(config: &Config) -> Self {
         Self {
             name_service: config.cgroup.is_some(),
-            dns: config.dns.clone(),
-            host_gateway: config.host_gateway.clone(),
+            files: config.file_defaults(),
+            state_dir: config.state_dir.clone(),
         }
+    }
+
+    /// What `host-gateway` stands for.
+    pub(super) fn host_gateways(&self, model: &Model) -> Vec<IpAddr> {
+        let told = &self.files.host_gateway;
+        if told.is_empty() { model.bridge_gateways() } else { told.clone() }
+    }
+
+    /// Where a sandbox's file is.
+    pub(super) fn file(&self, sandbox: &Sandbox, kind: FileKind) -> PathBuf {
+        path_of(&self.state_dir, sandbox.id, kind)
     }
 }
 

@@ -22,7 +22,9 @@ pub(super) async fn create(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SandboxCreate>,
 ) -> Result<(StatusCode, Json<Created>), ApiError> {
-    let command = Command::CreateSandbox(Box::new(sandbox_spec(body)?));
+    let spec = sandbox_spec(body)?;
+    refuse_unknown_gateway(&api, &spec)?;
+    let command = Command::CreateSandbox(Box::new(spec));
     Ok((StatusCode::CREATED, Json(created(api.controller.execute(command).await?))))
 }
 
@@ -88,6 +90,17 @@ pub(super) async fn set_owner(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Docker's sentence where nobody says what `host-gateway` is.
+fn refuse_unknown_gateway(api: &Api, spec: &SandboxSpec) -> Result<(), Refusal> {
+    let asks = spec.extra_hosts.iter().any(|text| text.ends_with("host-gateway"));
+    if asks && api.defaults.load().host_gateways(&api.controller.model()).is_empty() {
+        return Err(Refusal::invalid(
+            "unable to derive the IP value for host-gateway: set host-gateway-ip in netd.toml",
+        ));
+    }
+    Ok(())
+}
+
 async fn traffic(api: &Api) -> Result<Traffic, ApiError> {
     system::blocking(api, |telemetry| Traffic {
         counters: telemetry.endpoint_counters(),
@@ -108,6 +121,9 @@ fn sandbox_spec(body: SandboxCreate) -> Result<SandboxSpec, Refusal> {
         networks,
         hostname: body.hostname,
         dns: body.dns,
+        dns_search: body.dns_search,
+        dns_options: body.dns_options,
+        extra_hosts: body.extra_hosts,
         labels: body.labels,
         ports,
         publish_all: body.publish_all,

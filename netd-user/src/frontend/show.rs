@@ -12,6 +12,7 @@ use crate::api::{
     SandboxInspect, Status, UplinkStatus,
 };
 use crate::controller::View;
+use crate::desired::files::FileKind;
 use crate::model::endpoint::format_mac;
 use crate::model::network::{DriverKind, Pool};
 use crate::model::sandbox::SandboxMode;
@@ -98,8 +99,12 @@ impl Sandboxes<'_> {
     /// A sandbox.
     pub(super) fn inspect(&self, sandbox: &Sandbox) -> SandboxInspect {
         let reason = self.view.failures.get(&sandbox.id).cloned().unwrap_or_default();
-        let dns = &self.defaults.dns;
-        let servers = || dns.servers.iter().map(ToString::to_string).collect();
+        let told = &self.defaults.files;
+        let servers: Vec<String> = told.servers.iter().map(ToString::to_string).collect();
+        let path = |kind: FileKind| {
+            let path = || self.defaults.file(sandbox, kind).display().to_string();
+            if kind.is_own_of(sandbox, told) { path() } else { String::new() }
+        };
         SandboxInspect {
             id: sandbox.id.to_string(),
             name: sandbox.name.clone(),
@@ -108,10 +113,14 @@ impl Sandboxes<'_> {
             netns: sandbox.netns.display().to_string(),
             hostname: sandbox.hostname.clone(),
             resolver: self.resolver(sandbox),
-            dns: if sandbox.dns.is_empty() { servers() } else { sandbox.dns.clone() },
-            dns_search: dns.search.clone(),
-            dns_options: dns.options.clone(),
+            dns: or(&sandbox.dns, &servers),
+            dns_search: or(&sandbox.dns_search, &told.search),
+            dns_options: or(&sandbox.dns_options, &told.options),
+            extra_hosts: sandbox.extra_hosts.iter().map(ToString::to_string).collect(),
             host_gateway: self.host_gateway(),
+            hosts_path: path(FileKind::Hosts),
+            hostname_path: path(FileKind::Hostname),
+            resolv_conf_path: path(FileKind::ResolvConf),
             labels: sandbox.labels.clone(),
             state: if reason.is_empty() { "running" } else { "failed" }.to_owned(),
             reason,
@@ -178,14 +187,14 @@ impl Sandboxes<'_> {
     }
 
     fn host_gateway(&self) -> Vec<String> {
-        if !self.defaults.host_gateway.is_empty() {
-            return self.defaults.host_gateway.iter().map(ToString::to_string).collect();
-        }
-        let mut networks = self.view.model.networks.values();
-        let bridge = networks.find(|n| n.predefined && n.driver == DriverKind::Bridge);
-        let gateways = bridge.into_iter().flat_map(|n| &n.pools).filter_map(|pool| pool.gateway);
-        gateways.map(|gateway| gateway.to_string()).collect()
+        let told = self.defaults.host_gateways(&self.view.model);
+        told.iter().map(ToString::to_string).collect()
     }
+}
+
+/// What was asked for, and `default` where nothing was.
+fn or(asked: &[String], default: &[String]) -> Vec<String> {
+    if asked.is_empty() { default.to_vec() } else { asked.to_vec() }
 }
 
 fn container(network: &Network, sandbox: &Sandbox, endpoint: &Endpoint) -> NetworkContainer {

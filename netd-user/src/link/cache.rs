@@ -20,7 +20,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 
-use crate::facts::{HostFacts, LinkFact, UplinkFact};
+use crate::facts::{HostFacts, HostResolver, LinkFact, UplinkFact};
 
 /// The kernel side's table of uplinks holds no more; those with a default route come first.
 const MOST_UPLINKS: usize = UPLINKS.capacity as usize;
@@ -168,7 +168,7 @@ impl Cache {
             uplinks: self.uplinks(own),
             addresses: self.host_addresses(),
             routes: self.foreign_routes(own),
-            nameservers: Vec::new(),
+            resolver: HostResolver::default(),
             netns_cookie: 0,
         }
     }

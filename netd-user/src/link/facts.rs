@@ -2,25 +2,39 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::LinkError;
+use crate::facts::HostResolver;
 use crate::fault;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// systemd-resolved's address on loopback, and where it lists the servers behind it.
+const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 /// Under the state directory: the reserved ports that we added.
 const ADDED_PORTS: &str = "reserved-ports-added";
 
-/// Name servers of a resolv.conf; a missing file names none.
-pub fn nameservers(resolv_conf: &Path) -> Result<Vec<IpAddr>, LinkError> {
-    match fs::read_to_string(resolv_conf) {
-        Ok(text) => Ok(parse_nameservers(&text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed("read", resolv_conf)(error)),
-    }
+/// What a resolv.conf says; a missing file says nothing.
+pub fn resolver(resolv_conf: &Path) -> Result<HostResolver, LinkError> {
+    let mut resolver = match fs::read_to_string(resolv_conf) {
+        Ok(text) => parse_resolver(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => HostResolver::default(),
+        Err(error) => return Err(failed("read", resolv_conf)(error)),
+    };
+    let remote = |servers: &[IpAddr]| {
+        servers.iter().copied().filter(|server| !server.is_loopback()).collect::<Vec<_>>()
+    };
+    resolver.remote = if resolver.servers == [RESOLVED_STUB] {
+        let behind = fs::read_to_string(RESOLVED).unwrap_or_default();
+        remote(&parse_resolver(&behind).servers)
+    } else {
+        remote(&resolver.servers)
+    };
+    Ok(resolver)
 }
 
 /// First and last port that the kernel picks for sockets without one.
@@ -150,14 +164,24 @@ fn parse_ranges(text: &str) -> Vec<RangeInclusive<u16>> {
     text.trim().split(',').filter_map(parse).collect()
 }
 
-fn parse_nameservers(text: &str) -> Vec<IpAddr> {
-    let server = |line: &str| {
+fn parse_resolver(text: &str) -> HostResolver {
+    let mut resolver = HostResolver::default();
+    for line in text.lines() {
         let mut words = line.split_whitespace();
-        let addr = words.next().filter(|word| *word == "nameserver").and(words.next())?;
-        // A scope (`fe80::1%eth0`) names a link that containers don't have.
-        addr.parse().ok()
-    };
-    text.lines().filter_map(server).collect()
+        let keyword = words.next().unwrap_or_default();
+        let values = words.map(ToOwned::to_owned);
+        match keyword {
+            // A scope (`fe80::1%eth0`) names a link that containers don't have.
+            "nameserver" => {
+                let addresses = values.take(1).filter_map(|it| it.parse::<IpAddr>().ok());
+                resolver.servers.extend(addresses);
+            }
+            "search" | "domain" => resolver.search = values.collect(),
+            "options" => resolver.options.extend(values),
+            _ => {}
+        }
+    }
+    resolver
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LinkError {
@@ -195,10 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn nameservers_are_read_past_comments_options_and_scopes() {
+    fn a_resolv_conf_is_read_past_comments_and_scopes() {
         let text = "# nameserver 9.9.9.9\nnameserver 1.1.1.1 # one\n search x\noptions ndots:1\n\
                     nameserver\nnameserver fe80::1%eth0\n  nameserver 2001:db8::53\n";
-        let found: Vec<String> = parse_nameservers(text).iter().map(ToString::to_string).collect();
+        let read = parse_resolver(text);
+        let found: Vec<String> = read.servers.iter().map(ToString::to_string).collect();
         assert_eq!(found, ["1.1.1.1", "2001:db8::53"]);
+        assert_eq!((read.search, read.options), (vec!["x".into()], vec!["ndots:1".into()]));
     }
 }

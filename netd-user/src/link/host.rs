@@ -62,12 +62,12 @@ impl HostLinks {
     /// The host as it is now; the same allocation as long as nothing changed.
     pub async fn facts(&mut self) -> Result<Arc<HostFacts>, LinkError> {
         self.catch_up().await?;
-        let nameservers = facts::nameservers(&self.resolv_conf)?;
-        if let Some(told) = self.told.as_ref().filter(|told| told.nameservers == nameservers) {
+        let resolver = facts::resolver(&self.resolv_conf)?;
+        if let Some(told) = self.told.as_ref().filter(|told| told.resolver == resolver) {
             return Ok(Arc::clone(told));
         }
         let netns_cookie = self.netns_cookie;
-        let facts = HostFacts { nameservers, netns_cookie, ..self.cache.facts(self.owner) };
+        let facts = HostFacts { resolver, netns_cookie, ..self.cache.facts(self.owner) };
         Ok(Arc::clone(self.told.insert(Arc::new(facts))))
     }
 

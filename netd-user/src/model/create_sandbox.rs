@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::apply::Change;
 use super::endpoint::EndpointSpec;
+use super::extra_host::ExtraHost;
 use super::id::{NetworkId, SandboxId};
 use super::keeper::Keeper;
 use super::netns::NetnsPath;
@@ -42,6 +43,10 @@ impl Change<'_> {
         let expose = parse_exposed(&spec.expose)?;
         refuse_sctp(&spec.ports)?;
         check_dns(&spec.dns)?;
+        check_words("search domain", &spec.dns_search)?;
+        check_words("resolver option", &spec.dns_options)?;
+        let extra_hosts = spec.extra_hosts.iter().map(|text| ExtraHost::parse(text));
+        let extra_hosts = extra_hosts.collect::<Result<Vec<_>, _>>()?;
         let (networks, mode) = self.resolve(spec.networks)?;
         let name = self.name_sandbox(spec.name)?;
         let id = self.free_sandbox_id();
@@ -66,6 +71,9 @@ impl Change<'_> {
             owns_netns,
             hostname: host_name(spec.hostname, id, mode)?,
             dns: spec.dns,
+            dns_search: spec.dns_search,
+            dns_options: spec.dns_options,
+            extra_hosts,
             labels: spec.labels,
             expose,
             ports,
@@ -226,6 +234,15 @@ fn check_dns(servers: &[String]) -> Result<(), Refusal> {
         Some(server) => {
             Err(Refusal::invalid(format_args!("IP address is not correctly formatted: {server}")))
         }
+    }
+}
+
+/// Each becomes one word of a line of resolv.conf.
+fn check_words(what: &str, words: &[String]) -> Result<(), Refusal> {
+    let one = |text: &&String| text.is_empty() || text.contains(char::is_whitespace);
+    match words.iter().find(one) {
+        None => Ok(()),
+        Some(text) => Err(Refusal::invalid(format_args!("{what} '{text}' is not one word"))),
     }
 }
 

@@ -71,6 +71,13 @@ impl Model {
         self.endpoints.values().filter(move |endpoint| endpoint.sandbox == Some(sandbox))
     }
 
+    /// Addresses of the host on the predefined bridge: what `host-gateway` stands for.
+    pub fn bridge_gateways(&self) -> Vec<IpAddr> {
+        let bridge =
+            self.networks.values().find(|it| it.predefined && it.driver == DriverKind::Bridge);
+        bridge.into_iter().flat_map(|it| &it.pools).filter_map(|pool| pool.gateway).collect()
+    }
+
     /// The endpoint of a sandbox on a network.
     pub fn endpoint_between(
         &self,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::EndpointSpec;
+use super::extra_host::ExtraHost;
 use super::id::SandboxId;
 use super::keeper::Keeper;
 use super::netns::NetnsPath;
@@ -24,6 +25,12 @@ pub struct SandboxSpec {
     pub hostname: Option<String>,
     /// `--dns`.
     pub dns: Vec<String>,
+    /// `--dns-search`; a lone `.` means none.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--add-host`, as given.
+    pub extra_hosts: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `-p`, parsed.
@@ -60,6 +67,15 @@ pub struct Sandbox {
     pub hostname: String,
     /// `--dns`.
     pub dns: Vec<String>,
+    /// `--dns-search`; a lone `.` means none.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    #[serde(default)]
+    pub dns_options: Vec<String>,
+    /// `--add-host`.
+    #[serde(default)]
+    pub extra_hosts: Vec<ExtraHost>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Exposed container ports: first, last, protocol.

@@ -13,6 +13,7 @@ use netd_common::Hook;
 use netd_common::map::MapSpec;
 
 use super::ReconcileError;
+use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::HostFacts;
 use crate::model::{NetnsPath, SandboxId};
@@ -28,6 +29,8 @@ pub struct Observed {
     pub namespaces: BTreeSet<NetnsPath>,
     /// Sandboxes in which name queries are answered.
     pub resolvers: BTreeSet<SandboxId>,
+    /// Files of sandboxes, with what they are made of where that is known.
+    pub files: BTreeMap<SandboxId, Option<SandboxFiles>>,
     /// Attached programs.
     pub programs: BTreeSet<(String, Hook)>,
     /// Map entries; unused slots of arrays left out.
@@ -89,6 +92,10 @@ pub trait Effects: Send {
     fn close_resolver(&mut self, sandbox: SandboxId) -> impl Future<Output = Outcome<()>> + Send;
     /// Forgets those that an earlier run left and that were not opened again.
     fn sweep_resolvers(&mut self) -> impl Future<Output = Outcome<()>> + Send;
+    /// Writes the files of a sandbox; what was edited stays.
+    fn write_files(&mut self, files: &SandboxFiles) -> impl Future<Output = Outcome<()>> + Send;
+    /// Removes them.
+    fn remove_files(&mut self, sandbox: SandboxId) -> impl Future<Output = Outcome<()>> + Send;
     /// Creates a link with everything in it; the host's end stays down.
     fn create_link(&mut self, name: &str, link: &Link) -> impl Future<Output = Outcome<()>> + Send;
     /// Changes MTU, addresses, routes and families in place.

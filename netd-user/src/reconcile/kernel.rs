@@ -11,12 +11,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::effects::{Effects, Entries, Observed, Outcome, Tended};
 use super::faults::Faults;
+use super::files::Files;
 use super::held_ports::HeldPorts;
 use super::ledger::Ledger;
 use super::remains::Places;
 use super::resolvers::Resolvers;
 use super::{ReconcileError, ReconcilerOptions, resources};
 use crate::dataplane::Dataplane;
+use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
 use crate::link::host::{HostLinks, owner_tag};
@@ -31,6 +33,7 @@ pub struct KernelEffects {
     dataplane: Dataplane,
     ports: HeldPorts,
     ledger: Ledger,
+    files: Files,
     resolvers: Resolvers,
     faults: Faults,
     places: Places,
@@ -57,6 +60,7 @@ impl KernelEffects {
             resolvers,
             ports: HeldPorts::default(),
             ledger: Ledger::open(&options.state_dir)?,
+            files: Files::open(&options.state_dir)?,
             faults: Faults::from_environment(),
             places: Places { bpffs_dir: options.bpffs_dir, state_dir: options.state_dir },
             snat_ports: options.snat_ports,
@@ -158,6 +162,7 @@ impl Effects for KernelEffects {
             links: found.into_iter().map(|(name, found)| (name, found.link)).collect(),
             namespaces: self.namespaces()?,
             resolvers: self.resolvers.observe(&self.dataplane)?,
+            files: self.files.observe()?,
             programs: self.attached()?,
             tables: self.dataplane.tables()?,
             held_ports: self.ports.held(),
@@ -201,6 +206,16 @@ impl Effects for KernelEffects {
 
     async fn sweep_resolvers(&mut self) -> Outcome<()> {
         self.resolvers.sweep(&self.dataplane)
+    }
+
+    async fn write_files(&mut self, files: &SandboxFiles) -> Outcome<()> {
+        self.step()?;
+        Ok(self.files.write(files)?)
+    }
+
+    async fn remove_files(&mut self, sandbox: SandboxId) -> Outcome<()> {
+        self.step()?;
+        Ok(self.files.remove(sandbox)?)
     }
 
     async fn create_link(&mut self, name: &str, link: &Link) -> Outcome<()> {

@@ -16,6 +16,7 @@ use netd_common::{EndpointIndex, Hook, IfIndex, NetworkIndex};
 use super::ReconcileError;
 use super::effects::{Effects, Entries, Observed, Outcome, Tended};
 use crate::dataplane::delta::{Table, Visit, in_put_order};
+use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::{HostFacts, LinkFact};
 use crate::model::SandboxId;
@@ -151,6 +152,20 @@ impl Effects for MemoryEffects {
 
     async fn sweep_resolvers(&mut self) -> Outcome<()> {
         // Nothing outlives a run of this kernel's resolvers.
+        Ok(())
+    }
+
+    async fn write_files(&mut self, files: &SandboxFiles) -> Outcome<()> {
+        let id = files.sandbox.id;
+        self.step(format!("write files of {}", id.short()))?;
+        let held = self.state.files.insert(id, Some(files.clone()));
+        assert_ne!(held, Some(Some(files.clone())), "the same files written twice");
+        Ok(())
+    }
+
+    async fn remove_files(&mut self, sandbox: SandboxId) -> Outcome<()> {
+        self.step(format!("remove files of {}", sandbox.short()))?;
+        assert!(self.state.files.remove(&sandbox).is_some(), "files were there");
         Ok(())
     }
 

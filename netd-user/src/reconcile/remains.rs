@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::ReconcileError;
 use super::ledger::Ledger;
+use super::{ReconcileError, files};
 use crate::dataplane::remains::{self as pins, Pinned};
 use crate::desired::Desired;
 use crate::link::host::{HostLinks, owner_tag};
@@ -32,6 +32,8 @@ pub enum Remnant {
     Link(String),
     /// A namespace that we made.
     Namespace(PathBuf),
+    /// The files that sandboxes had to themselves, in this directory.
+    Files(PathBuf),
     /// Programs and maps.
     Pinned(Pinned),
     /// Ports that we added to `ip_local_reserved_ports`, as the kernel writes them.
@@ -43,6 +45,7 @@ impl fmt::Display for Remnant {
         match self {
             Self::Link(name) => write!(f, "link {name}, with its addresses and settings"),
             Self::Namespace(path) => write!(f, "network namespace {}", path.display()),
+            Self::Files(path) => write!(f, "files of sandboxes in {}", path.display()),
             Self::Pinned(pinned) => pinned.fmt(f),
             Self::ReservedPorts(ports) if ports.is_empty() => {
                 f.write_str("the note that all masquerade ports were reserved before")
@@ -76,6 +79,8 @@ impl Remains {
         let mut found: Vec<Remnant> = ours.into_keys().map(Remnant::Link).collect();
         let namespaces = self.ledger.namespaces()?;
         found.extend(namespaces.into_iter().map(Remnant::Namespace));
+        let files = self.places.state_dir.join(files::FILES);
+        found.extend(files.exists().then_some(Remnant::Files(files)));
         let pinned = pins::pinned(&self.places.bpffs_dir)?;
         found.extend(pinned.into_iter().map(Remnant::Pinned));
         let ports = facts::added_ports(&self.places.state_dir)?;
@@ -91,6 +96,7 @@ impl Remains {
                 netns::delete(path)?;
                 Ok(self.ledger.remove(path)?)
             }
+            Remnant::Files(_) => Ok(files::remove_every(&self.places.state_dir)?),
             Remnant::Pinned(pinned) => Ok(pins::remove(pinned)?),
             Remnant::ReservedPorts(_) => Ok(facts::restore_ports(&self.places.state_dir)?),
         }

@@ -63,6 +63,14 @@ fn census_while_alive(world: &World, daemon: &Daemon<'_>) -> anyhow::Result<Cens
     }
     let ledger = list(&world.host.directory().join("state/namespaces"));
     lines.extend(ledger.iter().map(|_| "remembered namespace".to_owned()));
+    let files = world.host.directory().join("state/sandboxes");
+    for sandbox in list(&files) {
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let text = std::fs::read_to_string(files.join(&sandbox).join(name));
+            let text = text.unwrap_or_default().replace(&sandbox[..sandbox.len().min(12)], "ID");
+            lines.extend(text.lines().map(|line| format!("{name}: {line}")));
+        }
+    }
     for pin in pins(daemon.places().bpffs()) {
         lines.push(format!("pin {}", plain(&pin)));
     }

@@ -13,6 +13,7 @@ mod cold_start;
 mod drift;
 mod egress;
 mod errors;
+mod files;
 mod flood;
 mod footprint;
 mod forwarding;

@@ -107,6 +107,7 @@ fn uninstall_returns_the_host_to_what_it_was() {
     for told in [
         "would remove link netd0, with its addresses and settings",
         "would remove network namespace ",
+        "would remove files of sandboxes in ",
         "would remove program from_netdev on link eth0",
         "would remove program connect4 on the cgroup's sockets",
         "pinned maps in ",
