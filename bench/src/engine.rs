@@ -4,6 +4,7 @@
 //! control group of their own, and end with it.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -41,7 +42,7 @@ pub(crate) struct Engine {
     child: Child,
     group: String,
     directory: Directory,
-    _site: Site,
+    site: Site,
 }
 
 impl Engine {
@@ -51,7 +52,7 @@ impl Engine {
         let directory = Directory::create()?;
         let group = corner::group_name("docker");
         let child = spawn(&site.host, &directory, &group)?;
-        let mut engine = Self { child, group, directory, _site: site };
+        let mut engine = Self { child, group, directory, site };
         engine.wait_until_ready()?;
         engine.import_image()?;
         engine.create_network(WAITING, true)?;
@@ -83,6 +84,38 @@ impl Engine {
         });
         self.post(&format!("/containers/create?name={name}"), &body)?;
         self.post(&format!("/containers/{name}/start"), &json!({})).map(drop)
+    }
+
+    /// Runs a container that asks this server for names that the engine does not know.
+    pub(crate) fn run_asking(&self, name: &str, server: IpAddr) -> Result<()> {
+        let body = json!({
+            "Image": IMAGE,
+            "Cmd": ["/bin/busybox", "sleep", "3600"],
+            "HostConfig": {"NetworkMode": WAITING, "Dns": [server.to_string()]},
+        });
+        self.post(&format!("/containers/create?name={name}"), &body)?;
+        self.post(&format!("/containers/{name}/start"), &json!({})).map(drop)
+    }
+
+    /// A running container's namespace, which is mounted where the engine alone sees it.
+    pub(crate) fn namespace_of(&self, name: &str) -> Result<Namespace> {
+        let described = self.ask(("GET", &format!("/containers/{name}/json")), Body::Json(""))?;
+        let described: Value = serde_json::from_str(&described).context("a container in JSON")?;
+        let key = described["NetworkSettings"]["SandboxKey"].as_str().unwrap_or_default();
+        let engine = self.first_process()?.context("the engine has ended")?;
+        Namespace::open(&PathBuf::from(format!("/proc/{engine}/root{key}")))
+    }
+
+    /// The machine outside.
+    pub(crate) fn outside(&self) -> &Namespace {
+        &self.site.outside
+    }
+
+    /// The engine, which is the only child of its process namespace's maker.
+    fn first_process(&self) -> Result<Option<i32>> {
+        let maker = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{maker}/task/{maker}/children"))?;
+        Ok(children.split_whitespace().next().map(str::parse).transpose()?)
     }
 
     /// Makes a container's endpoint on the network, with its published ports.
@@ -133,12 +166,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks the engine, which is the only child of its process namespace's maker, to end.
+    /// Asks the engine to end.
     fn stop(&mut self) -> Result<()> {
-        let maker = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{maker}/task/{maker}/children"))?;
-        if let Some(engine) = children.split_whitespace().next() {
-            kill(Pid::from_raw(engine.parse()?), Signal::SIGTERM).context("stopping the engine")?;
+        if let Some(engine) = self.first_process()? {
+            kill(Pid::from_raw(engine), Signal::SIGTERM).context("stopping the engine")?;
         }
         let start = Instant::now();
         while self.child.try_wait()?.is_none() {

@@ -16,6 +16,7 @@ mod http;
 mod interrupt;
 mod iperf;
 mod memory;
+mod names;
 mod namespace;
 mod operations;
 mod packets;
@@ -83,6 +84,8 @@ enum Part {
     Control,
     /// Instructions and run time of each program.
     Programs,
+    /// Name queries.
+    Dns,
 }
 
 fn main() -> ExitCode {
@@ -141,7 +144,10 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     bench.all(&mut session, &netd)?;
     let rigs = bench.rigs.iter().map(|rig| (rig.name().to_owned(), rig.says().to_owned()));
     let engine = (rig::DOCKER.to_owned(), engine::SAYS.to_owned());
-    let rigs = rigs.chain(bench.has(Part::Control).then_some(engine)).collect();
+    let engine = (bench.has(Part::Control) || bench.has(Part::Dns)).then_some(engine);
+    let forwarder = (names::FORWARDER.to_owned(), names::FORWARDER_SAYS.to_owned());
+    let forwarder = bench.has(Part::Dns).then_some(forwarder);
+    let rigs = rigs.chain(engine).chain(forwarder).collect();
     let Session { cases, programs, problems, .. } = session;
     Ok(Results { environment, rigs, cases, programs, problems })
 }
@@ -186,6 +192,12 @@ impl Bench {
                 interrupt::check()?;
                 session.problem(&[], "control plane", &format!("{error:#}"));
             }
+        }
+        if self.has(Part::Dns)
+            && let Err(error) = names::all(session, netd)
+        {
+            interrupt::check()?;
+            session.problem(&[], "name queries", &format!("{error:#}"));
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(crate) enum Section {
     Control,
     /// CPU and memory.
     Resources,
+    /// Name queries.
+    Names,
 }
 
 /// One thing measured on several rigs.

@@ -6,6 +6,8 @@
 mod cache;
 pub mod host;
 pub mod names;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod ordeal;
 pub mod policy;
 pub mod reply;
 mod seat;

@@ -48,7 +48,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 23] = [
+const PACKAGES: [Package; 24] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -60,6 +60,7 @@ const PACKAGES: [Package; 23] = [
     program("bind9-dnsutils", "dig", Purpose::Test),
     program("bpftool", "bpftool", Purpose::Test),
     program("busybox-static", "busybox", Purpose::Test),
+    program("dnsperf", "dnsperf", Purpose::Test),
     program("docker-compose", "docker-compose", Purpose::Test),
     program("docker.io", "dockerd", Purpose::Test),
     program("ethtool", "ethtool", Purpose::Test),

@@ -37,6 +37,7 @@ pub(super) fn page(results: &Results) -> String {
         (Section::Traffic, "Transactions and streams"),
         (Section::Scaling, "Scaling"),
         (Section::Control, "Control plane"),
+        (Section::Names, "Name queries"),
         (Section::Resources, "CPU and memory"),
     ] {
         let cases: Vec<&Case> =

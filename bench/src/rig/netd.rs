@@ -1,7 +1,7 @@
 //! Our own rig: a daemon in a host of its own, told what to do through its API.
 
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Child, Stdio};
 use std::rc::Rc;
@@ -157,6 +157,25 @@ impl Daemon {
             ..api::SandboxCreate::default()
         };
         self.post::<api::Created>("/v1/sandboxes", &body).map(|_| ())
+    }
+
+    /// Creates a sandbox that asks this server for names that netd does not know; its namespace.
+    pub(crate) fn create_asker(
+        &self,
+        name: &str,
+        network: &str,
+        server: IpAddr,
+    ) -> Result<PathBuf> {
+        let endpoint_config = api::EndpointConfig::default();
+        let body = api::SandboxCreate {
+            name: Some(name.to_owned()),
+            networks: vec![api::SandboxNetwork { network: network.to_owned(), endpoint_config }],
+            dns: vec![server.to_string()],
+            ..api::SandboxCreate::default()
+        };
+        self.post::<api::Created>("/v1/sandboxes", &body)?;
+        let sandbox: api::SandboxInspect = self.get(&format!("/v1/sandboxes/{name}"))?;
+        Ok(sandbox.netns.into())
     }
 
     /// Removes what a path names.

@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use super::names::Names;
+use super::ordeal::endure;
 use super::policy::{Place, Servers, Silent, Upstream};
 use super::reply::{Transport, Verdict, decide};
 use crate::compile::tests::world::World;
@@ -241,7 +242,21 @@ fn a_silent_server_is_asked_last_until_it_speaks_or_time_has_passed() {
     assert!(silent.is_empty());
 }
 
+/// Runs what the fuzzer has kept.
+#[test]
+fn clients_get_what_is_owed_on_all_that_the_fuzzer_has_kept() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/dns");
+    let kept = std::fs::read_dir(&corpus).expect("the fuzzer's corpus is in the repository");
+    let runs = kept.map(|file| endure(&std::fs::read(file.unwrap().path()).unwrap())).count();
+    assert!(runs > 50, "{runs} files in {}", corpus.display());
+}
+
 proptest! {
+    #[test]
+    fn clients_get_what_is_owed_whatever_comes_in(bytes in proptest::collection::vec(any::<u8>(), 0..1024)) {
+        endure(&bytes);
+    }
+
     #[test]
     fn whatever_comes_in_is_answered_in_form_or_not_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let world = world();

@@ -256,7 +256,10 @@ fn full_disk_refuses_changes_and_nothing_else() {
     let full = std::fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
     assert_eq!(full.raw_os_error(), Some(nix::errno::Errno::ENOSPC as i32));
     scene.tells("is full: changes are refused until there is room");
-    scene.refuses("taken back");
+    scene.refuses("No space left on device");
+    let network = scene.daemon.cli(&["network", "create", "more"]).unwrap();
+    let told = "taken back: the change could not be stored";
+    assert!(network.code == Some(1) && network.stderr.contains(told), "{network:?}");
     assert!(scene.problems().iter().any(|it| it.contains("could not be stored")));
     std::fs::remove_file(&filler).unwrap();
     scene.is_well_again();

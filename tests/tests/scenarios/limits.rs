@@ -24,15 +24,45 @@ fn twelve_hundred_endpoints_reach_the_gateway_their_successor_and_one_at_random(
     let daemon = Daemon::start(&host, "").unwrap();
     network(&daemon, "big", &["--subnet", "10.77.0.0/16", "--subnet", "fd77::/64"]);
     let names: Vec<String> = (0..ENDPOINTS).map(|number| format!("c{number:04}")).collect();
+    let before = Held::by(&daemon);
     in_parallel(|numbers| {
         for name in &names[numbers] {
             daemon.ok(&["sandbox", "create", "--name", name, "--network", "big"]).unwrap();
         }
         Vec::<()>::new()
     });
+    before.has_grown_little(&daemon);
     let crowd = Crowd::find(&daemon, &names);
     let unreached = in_parallel(|numbers| numbers.flat_map(|it| crowd.unreached(it)).collect());
     assert!(unreached.is_empty(), "{} unreached: {unreached:?}", unreached.len());
+}
+
+/// What a daemon holds for its sandboxes, the name service of each included.
+struct Held {
+    resident_kib: u64,
+    threads: usize,
+}
+
+impl Held {
+    fn by(daemon: &Daemon<'_>) -> Self {
+        let proc = format!("/proc/{}", daemon.pid().unwrap());
+        let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        Self {
+            resident_kib: resident.split_whitespace().next().unwrap().parse().unwrap(),
+            threads: std::fs::read_dir(format!("{proc}/task")).unwrap().count(),
+        }
+    }
+
+    /// No thread, and of memory no more than a page table and a few pages for each.
+    fn has_grown_little(&self, daemon: &Daemon<'_>) {
+        let now = Self::by(daemon);
+        let each = now.resident_kib.saturating_sub(self.resident_kib) / ENDPOINTS as u64;
+        assert!(each <= 64, "{each} KiB for a sandbox");
+        // What blocks goes to a few threads, however many sandboxes there are.
+        let (before, after) = (self.threads, now.threads);
+        assert!(after <= before + 16, "{before} threads, then {after}");
+    }
 }
 
 fn status(daemon: &Daemon<'_>) -> serde_json::Value {

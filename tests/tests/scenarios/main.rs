@@ -33,6 +33,7 @@ mod paths;
 mod publish;
 mod reboot;
 mod recreated;
+mod resolver;
 mod restart;
 mod seen;
 mod segment;

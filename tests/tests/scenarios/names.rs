@@ -150,6 +150,22 @@ fn a_known_name_without_the_record_asked_for_is_nodata() {
 }
 
 #[test]
+fn an_exposed_port_has_a_service_record_and_tasks_lead_to_all() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    named(&daemon, "asker", &["app"]);
+    let web = ["sandbox", "create", "--name", "web", "--network", "app", "--expose", "80-81"];
+    daemon.ok(&web).unwrap();
+    let said = dig(&daemon, "asker", &["+short", "_80._tcp.web", "SRV"]);
+    assert_eq!(said.trim(), "0 0 80 web.");
+    let said = dig(&daemon, "asker", &["_80._udp.web", "SRV"]);
+    assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0"), "{said}");
+    let direct = glibc(&daemon, "asker", "web", "ahostsv4");
+    assert_eq!(glibc(&daemon, "asker", "tasks.web", "ahostsv4"), direct);
+}
+
+#[test]
 fn addresses_lead_back_to_names() {
     let world = World::new();
     let daemon = world.daemon();
