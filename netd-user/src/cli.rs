@@ -7,6 +7,7 @@ mod attach;
 mod check;
 mod client;
 mod dns;
+mod docker;
 mod error;
 mod flags;
 mod generate;
@@ -82,6 +83,9 @@ enum Verb {
     /// Look at what containers are told about names
     #[command(subcommand)]
     Dns(dns::DnsVerb),
+    /// Move a Docker engine's networks to netd
+    #[command(subcommand)]
+    Docker(docker::DockerVerb),
     /// Run a command in a sandbox of its own
     Run(Box<run::RunArgs>),
     /// Manage sandboxes
@@ -167,6 +171,7 @@ fn dispatch(
             return Ok((wiring.uninstall)(args.config.as_deref(), args.dry_run));
         }
         Verb::Network(verb) => verb.run(client, out),
+        Verb::Docker(verb) => verb.run(out),
         Verb::Store(verb) => verb.run(wiring.store, out),
         Verb::Port(args) => sandbox::port(&args, client, out),
         Verb::Ps(args) => sandbox::ls(&args, client, out),

@@ -3,6 +3,7 @@
 //! Laws: privileges, lock and store are settled before the first thread starts; stopping, however it
 //! comes about, leaves the dataplane as it is.
 
+mod inherited;
 mod lock;
 mod logging;
 mod manager;
@@ -31,8 +32,10 @@ use crate::reconcile::{ReconcileError, ReconcilerOptions};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
+use inherited::Inherited;
 use lock::Lock;
 
+pub use inherited::InheritedError;
 pub use lock::LockError;
 pub use logging::LoggingError;
 pub use privilege::{NEEDED, PrivilegeError};
@@ -69,6 +72,9 @@ pub enum DaemonError {
     /// No API.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// What the service manager handed over is not ours.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// Too little or too much may be done.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
@@ -163,9 +169,14 @@ fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
         Lock::take(&config.run_dir, "run-dir", RUN_LOCK)?,
     ];
     let store = SqliteStore::open(&config.state_dir)?;
-    let (listener, socket) = socket::bind(&config.api_socket, config.group.as_deref())?;
-    let docker =
-        config.docker_socket.as_deref().map(|path| socket::bind(path, None)).transpose()?;
+    let mut inherited = Inherited::take()?;
+    let mut listen = |path: &Path, group| match inherited.at(path) {
+        Some(listener) => Ok((listener, BoundSocket::Inherited)),
+        None => socket::bind(path, group),
+    };
+    let (listener, socket) = listen(&config.api_socket, config.group.as_deref())?;
+    let docker = config.docker_socket.as_deref().map(|path| listen(path, None)).transpose()?;
+    inherited.none_left()?;
     raise_file_limit();
     privilege::reduce()?;
     privilege::announce();

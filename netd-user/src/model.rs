@@ -48,7 +48,7 @@ pub use ipam::PoolUsage;
 pub use keeper::Keeper;
 pub use netns::NetnsPath;
 pub use network::{Network, NetworkSpec};
-pub use port::{PortSpec, Proto, Publication};
+pub use port::{MOST_HELD_PORTS, PortSpec, Proto, Publication};
 pub use refusal::{Refusal, RefusalKind};
 pub use sandbox::{Sandbox, SandboxSpec};
 

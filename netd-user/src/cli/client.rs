@@ -1,4 +1,5 @@
-//! The client of the native API: HTTP/1.1 with JSON bodies on the daemon's unix socket.
+//! The client of the native API: HTTP/1.1 with JSON bodies on the daemon's unix socket. A Docker engine
+//! is asked in the same way.
 //!
 //! Law: calls block. A command line does one thing at a time, so the runtime stays on this thread and
 //! the process has no other when it forks.
@@ -47,8 +48,12 @@ pub(super) fn escape(text: &str) -> String {
     })
 }
 
+/// What sentences call our own daemon.
+const NETD: &str = "the netd daemon";
+
 /// A connection per request to one daemon.
 pub(super) struct Client {
+    peer: &'static str,
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
     patience: Duration,
@@ -57,12 +62,17 @@ pub(super) struct Client {
 impl Client {
     /// Talks to the daemon at a socket; nothing is opened yet.
     pub(super) fn new(socket: &Path) -> Result<Self, CliError> {
+        Self::of(NETD, socket)
+    }
+
+    /// Talks to another daemon, which sentences call `peer`.
+    pub(super) fn of(peer: &'static str, socket: &Path) -> Result<Self, CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| CliError::system("cannot start", error))?;
         let patience = Duration::from_secs(ANSWER_SECONDS);
-        Ok(Self { socket: socket.to_owned(), runtime, patience })
+        Ok(Self { peer, socket: socket.to_owned(), runtime, patience })
     }
 
     /// `GET`, with the answer read as `T`.
@@ -134,7 +144,7 @@ impl Client {
     ) -> Result<T, CliError> {
         tokio::time::timeout(self.patience, work).await.unwrap_or_else(|_| {
             let seconds = self.patience.as_secs();
-            Err(CliError::Silent { socket: self.socket.clone(), seconds })
+            Err(CliError::Silent { peer: self.peer, socket: self.socket.clone(), seconds })
         })
     }
 
@@ -187,10 +197,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &io::Error) -> CliError {
+        let (peer, socket) = (self.peer, self.socket.clone());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            return CliError::Forbidden(self.socket.clone());
+            return CliError::Forbidden { peer, socket };
         }
-        CliError::Unreachable(self.socket.clone())
+        CliError::Unreachable { peer, socket }
     }
 
     fn garbled(&self, error: &dyn std::fmt::Display) -> CliError {

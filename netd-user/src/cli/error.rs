@@ -11,19 +11,17 @@ pub(super) enum CliError {
     #[error("Error response from daemon: {message}")]
     Daemon { status: u16, message: String },
     /// Nobody listens.
-    #[error(
-        "Cannot connect to the netd daemon at unix://{}. Is the netd daemon running?", .0.display()
-    )]
-    Unreachable(PathBuf),
+    #[error("Cannot connect to {peer} at unix://{}. Is {peer} running?", socket.display())]
+    Unreachable { peer: &'static str, socket: PathBuf },
     /// The socket is not ours to open.
     #[error(
-        "permission denied while connecting to the netd daemon at unix://{}: \
-         be root or a member of the socket's group", .0.display()
+        "permission denied while connecting to {peer} at unix://{}: \
+         be root or a member of the socket's group", socket.display()
     )]
-    Forbidden(PathBuf),
+    Forbidden { peer: &'static str, socket: PathBuf },
     /// Somebody listens but does not answer.
-    #[error("the netd daemon at unix://{} did not answer within {seconds} s", socket.display())]
-    Silent { socket: PathBuf, seconds: u64 },
+    #[error("{peer} at unix://{} did not answer within {seconds} s", socket.display())]
+    Silent { peer: &'static str, socket: PathBuf, seconds: u64 },
     /// Somebody answers, but not in the daemon's language.
     #[error("unexpected answer from unix://{}: {detail}", socket.display())]
     Garbled { socket: PathBuf, detail: String },
@@ -58,8 +56,8 @@ impl CliError {
             Self::Told => true,
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Self::Daemon { .. }
-            | Self::Unreachable(_)
-            | Self::Forbidden(_)
+            | Self::Unreachable { .. }
+            | Self::Forbidden { .. }
             | Self::Silent { .. }
             | Self::Garbled { .. }
             | Self::Refused(_)

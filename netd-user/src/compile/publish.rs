@@ -14,10 +14,7 @@ use super::topology::{AddressFamily, Attachment, gateway_mode};
 use crate::desired::{Desired, HeldPort, Tables};
 use crate::driver::Context;
 use crate::model::network::GatewayMode;
-use crate::model::{Proto, Publication, Sandbox};
-
-/// Publications of more ports than this hold no sockets: the bind hook alone guards them.
-const MOST_HELD_PORTS: u16 = 64;
+use crate::model::{MOST_HELD_PORTS, Proto, Publication, Sandbox};
 
 /// Adds the published ports of a sandbox.
 pub(super) fn add(sandbox: &Sandbox, context: &Context<'_>, desired: &mut Desired) {

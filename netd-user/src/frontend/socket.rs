@@ -34,18 +34,30 @@ pub enum SocketError {
     },
 }
 
-/// A listening socket, and its name, which goes when this is dropped.
+/// Whose a listening socket's name is.
 #[derive(Debug)]
-pub struct BoundSocket {
-    path: PathBuf,
-    identity: (u64, u64),
+pub enum BoundSocket {
+    /// Made here: it goes when this is dropped.
+    Own {
+        /// The socket.
+        path: PathBuf,
+        /// Device and inode.
+        identity: (u64, u64),
+    },
+    /// The service manager's, which listens on when the daemon does not run.
+    Inherited,
 }
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        // Only our own: a later daemon may have put another in its place.
-        if std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
-            let _ = std::fs::remove_file(&self.path);
+        match self {
+            // Only our own: a later daemon may have put another in its place.
+            Self::Own { path, identity } => {
+                if std::fs::metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == *identity) {
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+            Self::Inherited => {}
         }
     }
 }
@@ -71,7 +83,7 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<(UnixListener, BoundSock
         system(source)
     })?;
     let identity = (metadata.dev(), metadata.ino());
-    Ok((listener, BoundSocket { path: path.to_owned(), identity }))
+    Ok((listener, BoundSocket::Own { path: path.to_owned(), identity }))
 }
 
 fn find_group(name: &str) -> Result<Gid, SocketError> {

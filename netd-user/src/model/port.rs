@@ -19,6 +19,9 @@ pub enum Proto {
     Sctp,
 }
 
+/// Publications of more ports than this are held by no sockets: the bind hook alone guards them.
+pub const MOST_HELD_PORTS: u16 = 64;
+
 /// One `-p`, parsed: `[HOSTIP:][HOSTPORT[-END]]:CPORT[-CEND][/proto]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortSpec {

@@ -13,6 +13,8 @@
 
 mod addresses;
 mod case;
+mod egress;
+mod import;
 mod life;
 mod ports;
 mod projects;
@@ -93,11 +95,13 @@ fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
 fn scenarios() -> Vec<Scenario> {
     let all = [
         traffic::SCENARIOS,
+        egress::SCENARIOS,
         ports::SCENARIOS,
         addresses::SCENARIOS,
         words::SCENARIOS,
         life::SCENARIOS,
         projects::SCENARIOS,
+        import::SCENARIOS,
     ];
     all.into_iter().flatten().map(|it| Scenario { ..*it }).collect()
 }

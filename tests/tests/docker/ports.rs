@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
 use netd_tests::eventually;
+use netd_tests::wire::tcp_echo_server;
 
 use super::case::{Case, Driver, PORT, meets_nothing, reaches};
 use super::{Scenario, both, netd};
@@ -21,6 +22,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
     both("D11 any address meets a specific one, and addresses of others are refused", specific),
     both("D19 port of a removed container is free at once", revocation),
+    both("D14 one container port takes the first free port of a range", range_to_one),
+    netd("D15 ten thousand published ports take no process and no socket each", large_range),
     netd("A40 a netd and a bridge container can't have one port", cross_driver),
     netd("D13 ephemeral ports and ranges are shown by netd port", shown),
 ];
@@ -129,6 +132,41 @@ fn revocation(case: &Case<'_, '_>) -> Result<()> {
         case.ok(&["rm", "-f", "web"])?;
         meets_nothing(case.rig.outside.netns(), target)?;
         case.rig.host.netns().run(|| Ok(std::net::TcpListener::bind("0.0.0.0:8080").map(drop)?))?;
+    }
+    Ok(())
+}
+
+fn range_to_one(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    let range = ["-p", "7001-7002:7000"];
+    for (name, port) in [("first", 7001), ("second", 7002)] {
+        let container = case.run(name, "app", &range)?;
+        let _servers = container.serve()?;
+        let target = SocketAddr::new(case.uplinks()[0], port);
+        Transport::Tcp.ask(case.rig.outside.netns(), target).with_context(|| name)?;
+    }
+    let third = Case::start("third", &[&["--network", "app"], &range[..]].concat());
+    case.refused_with(&third, "all ports are allocated")
+}
+
+fn large_range(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    let descriptors = || -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", case.rig.daemon().pid()?))?.count())
+    };
+    let before = descriptors()?;
+    let web = case.run("web", "app", &["-p", "20000-29999:20000-29999"])?;
+    let more = descriptors()?.saturating_sub(before);
+    ensure!(more < 100, "the daemon has {more} descriptors more");
+    let group = std::fs::read_to_string(case.rig.host.cgroup().join("cgroup.procs"))?;
+    for pid in group.lines() {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        ensure!(name.trim() != "docker-proxy", "a process relays for a port of netd's");
+    }
+    for port in [20_000, 25_555, 29_999] {
+        let _server = tcp_echo_server(&web.netns, SocketAddr::new([0u8; 4].into(), port))?;
+        let target = SocketAddr::new(case.uplinks()[0], port);
+        Transport::Tcp.ask(case.rig.outside.netns(), target).with_context(|| target.to_string())?;
     }
     Ok(())
 }

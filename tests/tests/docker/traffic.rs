@@ -12,6 +12,9 @@ use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     both("A13 C01 neighbours reach each other by address and by name", neighbours),
+    both("C02 without ICC neighbours are apart, and published ports are not", no_icc),
+    both("C10 stopped container is connected and disconnected", stopped),
+    both("C12 container on a network without IPv6 has none", no_v6),
     both("C03 networks are apart", isolation),
     both("C04 internal network has no way out, and its members each other", internal),
     both("C07 container on two networks reaches both, and its way out moves", two_networks),
@@ -34,6 +37,48 @@ fn neighbours(case: &Case<'_, '_>) -> Result<()> {
         let said = case.exec("client", &[ping, "-c", "1", "-W", "2", "web"])?;
         ensure!(said.code == Some(0), "{ping} web: {said:?}");
     }
+    Ok(())
+}
+
+fn no_icc(case: &Case<'_, '_>) -> Result<()> {
+    let option = "com.docker.network.bridge.enable_icc=false";
+    case.network("app", &["--subnet", "10.51.0.0/24", "-o", option])?;
+    let web = case.run("web", "app", &["-p", "8080:7001"])?;
+    let client = case.run("client", "app", &[])?;
+    let _servers = web.serve()?;
+    let _published = tcp_echo_server(&web.netns, SocketAddr::from(([0, 0, 0, 0], 7001)))?;
+    let target = case.address("web", "app", false)?;
+    meets_nothing(&client.netns, SocketAddr::new(target, PORT))?;
+    ensure!(!client.pings(target)?, "the neighbour answers");
+    ensure!(client.pings([10, 51, 0, 1].into())?, "the gateway is silent");
+    let published = SocketAddr::new(case.uplinks()[0], 8080);
+    Transport::Tcp.ask(case.rig.outside.netns(), published).map(drop)
+}
+
+fn stopped(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &["--subnet", "10.51.0.0/24"])?;
+    case.network("other", &["--subnet", "10.52.0.0/24"])?;
+    let neighbour = case.run("neighbour", "other", &[])?;
+    let _servers = neighbour.serve()?;
+    let target = SocketAddr::new(case.address("neighbour", "other", false)?, PORT);
+    case.run("client", "app", &[])?;
+    case.ok(&["stop", "-t", "0", "client"])?;
+    case.ok(&["network", "connect", "other", "client"])?;
+    case.ok(&["start", "client"])?;
+    reaches(&case.running("client")?.netns, target)?;
+    case.ok(&["stop", "-t", "0", "client"])?;
+    case.ok(&["network", "disconnect", "other", "client"])?;
+    case.ok(&["start", "client"])?;
+    meets_nothing(&case.running("client")?.netns, target)
+}
+
+fn no_v6(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    case.run("web", "app", &[])?;
+    let said = case.exec("web", &["cat", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"])?.stdout;
+    ensure!(said.trim() == "1", "disable_ipv6 is {said}");
+    let addresses = case.exec("web", &["ip", "-6", "address", "show", "eth0"])?.stdout;
+    ensure!(addresses.trim().is_empty(), "{addresses}");
     Ok(())
 }
 

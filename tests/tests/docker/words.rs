@@ -7,6 +7,8 @@ use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     both("G01 G02 names are unique and networks in use stay", names),
+    both("G03 the engine's own networks stay and lend their names to nobody", predefined),
+    both("G08 prune removes what nobody uses", prune),
     both("G04 unknown networks are not found", unknown),
     both("G05 a container is on a network once", twice),
     both("G07 names may hold any characters", characters),
@@ -20,6 +22,24 @@ fn names(case: &Case<'_, '_>) -> Result<()> {
     case.refused_with(&case.create(&["app"]), "network with name app already exists")?;
     case.run("web", "app", &[])?;
     case.refused_with(&["network", "rm", "app"], "has active endpoints")
+}
+
+fn predefined(case: &Case<'_, '_>) -> Result<()> {
+    for name in ["bridge", "host", "none"] {
+        let words = "is a pre-defined network and cannot be removed";
+        case.refused_with(&["network", "rm", name], words)?;
+        case.refused_with(&case.create(&[name]), "operation is not permitted on predefined")?;
+    }
+    Ok(())
+}
+
+fn prune(case: &Case<'_, '_>) -> Result<()> {
+    case.network("used", &[])?;
+    case.network("unused", &[])?;
+    case.run("web", "used", &[])?;
+    let said = case.ok(&["network", "prune", "-f"])?;
+    ensure!(said.contains("unused") && !said.contains("\nused"), "{said}");
+    case.ok(&["network", "inspect", "used"]).map(drop)
 }
 
 fn unknown(case: &Case<'_, '_>) -> Result<()> {

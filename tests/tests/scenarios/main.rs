@@ -8,6 +8,7 @@
     reason = "a scenario that can't go on has failed"
 )]
 
+mod activation;
 mod bad_input;
 mod cold_start;
 mod drift;

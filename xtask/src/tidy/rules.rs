@@ -110,6 +110,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("netd-user/src/dataplane/events.rs", "lends the runtime the ring buffer's descriptor"),
     ("netd-user/src/link/netns.rs", "enters a namespace in a child before it execs"),
     ("netd-user/src/cli/process.rs", "prepares a child between fork and exec"),
+    ("netd-user/src/daemon/inherited.rs", "adopts the sockets that the service manager passes"),
     ("netd-user/src/dns/host.rs", "lends the runtime an inotify descriptor"),
     ("netd-user/src/controller/owner.rs", "pidfd_open, which no crate here wraps"),
     ("bench/src/", "measures through raw system calls"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::options::{NetworkOptions, address, plain, pool, port};
+use super::options::{NetworkOptions, address, plain, pool, ports};
 use super::reply::{Empty, EndpointCreated, GatewaysSkipped, Interface, InterfaceName, Joined};
 use super::request::{
     CreateEndpoint, CreateNetwork, EndpointRef, GwAllocCheck, Join, NetworkRef, Program,
@@ -98,7 +98,7 @@ impl Plugin {
 
     pub(super) async fn program(&self, asked: &Program) -> Answer {
         let endpoint = endpoint_id(&asked.endpoint)?;
-        let ports = asked.options.ports.iter().map(port).collect::<Result<_, _>>()?;
+        let ports = ports(&asked.options.ports)?;
         self.make(EngineCommand::Open { endpoint, ports }).await?;
         Ok(reply(&Empty::default()))
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::PluginError;
 use super::request::{Options, PoolOfNetwork, PortBinding};
 use crate::model::engine::AdoptedPool;
-use crate::model::{PortSpec, Proto, Refusal};
+use crate::model::{MOST_HELD_PORTS, PortSpec, Proto, Refusal};
 
 /// The address space of networks of one host.
 pub(super) const LOCAL_SPACE: &str = "netdLocal";
@@ -99,8 +99,42 @@ pub(super) fn address(what: &str, text: &str) -> Result<Option<IpAddr>, PluginEr
     Ok(prefix(what, text)?.map(|prefix| prefix.ip()))
 }
 
+/// Published ports. The engine's client takes ranges apart: one that is too long to be held by sockets
+/// is put together again, and what is left comes as it was said.
+pub(super) fn ports(bindings: &[PortBinding]) -> Result<Vec<PortSpec>, PluginError> {
+    let ports: Vec<PortSpec> = bindings.iter().map(port).collect::<Result<_, _>>()?;
+    let (mut fixed, chosen): (Vec<_>, Vec<_>) = ports.into_iter().partition(is_fixed);
+    fixed.sort_by_key(|port| (port.host_ip, port.proto, port.host, port.container));
+    let runs = fixed.chunk_by(follows);
+    let joined = runs.flat_map(|run| match run {
+        [first, .., last] if run.len() > usize::from(MOST_HELD_PORTS) => vec![range(first, last)],
+        short => short.to_vec(),
+    });
+    Ok(joined.chain(chosen).collect())
+}
+
+/// Whether the host's port is given, and no choice among several.
+fn is_fixed(port: &PortSpec) -> bool {
+    port.host.is_some_and(|(first, last)| first == last)
+}
+
+fn follows(port: &PortSpec, next: &PortSpec) -> bool {
+    let host = |port: &PortSpec| port.host.map_or(0, |(first, _)| u32::from(first));
+    (port.host_ip, port.proto) == (next.host_ip, next.proto)
+        && host(port) + 1 == host(next)
+        && u32::from(port.container.0) + 1 == u32::from(next.container.0)
+}
+
+fn range(first: &PortSpec, last: &PortSpec) -> PortSpec {
+    PortSpec {
+        host: first.host.zip(last.host).map(|((first, _), (_, last))| (first, last)),
+        container: (first.container.0, last.container.1),
+        ..first.clone()
+    }
+}
+
 /// A published port.
-pub(super) fn port(binding: &PortBinding) -> Result<PortSpec, PluginError> {
+fn port(binding: &PortBinding) -> Result<PortSpec, PluginError> {
     let proto = match binding.proto {
         6 => Proto::Tcp,
         17 => Proto::Udp,
@@ -125,4 +159,30 @@ fn is_true(value: &Value) -> bool {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(host: u16, container: u16, proto: u8) -> PortBinding {
+        let host_ip = String::new();
+        PortBinding { proto, port: container, host_ip, host_port: host, host_port_end: host }
+    }
+
+    #[test]
+    fn long_range_that_came_in_pieces_is_one_again_and_short_ones_stay() {
+        let long = (0..100).map(|n| bound(20_000 + n, 30_000 + n, 6));
+        let short = (0..64).map(|n| bound(20_000 + n, 30_000 + n, 17));
+        // Next to the long range on the host, and elsewhere in the container.
+        let other = [bound(20_100, 80, 6), bound(0, 443, 6)];
+        let bindings: Vec<PortBinding> = long.rev().chain(short).chain(other).collect();
+        let ports = ports(&bindings).unwrap();
+        let ranges: Vec<_> =
+            ports.iter().filter(|port| port.container.0 != port.container.1).collect();
+        assert_eq!(ranges.len(), 1);
+        let range = (ranges[0].host, ranges[0].container, ranges[0].proto);
+        assert_eq!(range, (Some((20_000, 20_099)), (30_000, 30_099), Proto::Tcp));
+        assert_eq!(ports.len(), 1 + 64 + 2);
+    }
 }
