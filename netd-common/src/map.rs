@@ -71,7 +71,7 @@ use config::Config;
 use counter::{DropKey, EndpointCounters, EventBudget, IcmpBudget, TrafficCounter, VerdictTrace};
 use endpoint::{AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue};
 use flow::{FlowKey, FlowValue};
-use fragment::{FragmentKey, FragmentValue};
+use fragment::{FragmentKey, FragmentValue, HeldKey, HeldValue, UnitsValue};
 use network::{HostAddressValue, NetworkValue, SubnetKey, SubnetValue, TrustedKey, UplinkValue};
 use published::{PublishedKey, PublishedValue, SocketPeer, SocketPeerKey};
 use resolver::ResolverValue;
@@ -126,10 +126,12 @@ maps! {
     FLOWS_V4 = "flows_v4", Hash, FlowKey<Ipv4>, FlowValue<Ipv4>, 262_144;
     /// IPv6 flows that a reply has confirmed.
     FLOWS_V6 = "flows_v6", Hash, FlowKey<Ipv6>, FlowValue<Ipv6>, 262_144;
-    /// IPv4 datagrams whose first fragment has been seen.
-    FRAGMENTS_V4 = "fragments_v4", LruHash, FragmentKey<Ipv4>, FragmentValue, 8_192;
-    /// IPv6 datagrams whose first fragment has been seen.
-    FRAGMENTS_V6 = "fragments_v6", LruHash, FragmentKey<Ipv6>, FragmentValue, 8_192;
+    /// What the fragments of a datagram leave behind for one another.
+    FRAGMENTS = "fragments", LruHash, FragmentKey, FragmentValue, 8_192;
+    /// Which units of a translated datagram have passed.
+    FRAGMENT_UNITS = "fragment_units", LruHash, FragmentKey, UnitsValue, 2_048;
+    /// Later fragments that wait for their first.
+    FRAGMENTS_HELD = "fragments_held", LruHash, HeldKey, HeldValue, 1_024;
     /// Socket-level translations, to name the peer that the application asked for.
     SOCKET_PEERS = "socket_peers", LruHash, SocketPeerKey, SocketPeer, 65_536;
     /// By cookie of a sandbox's network namespace: where its name queries go. Written by who opens

@@ -62,7 +62,7 @@ vocabulary! {
         TtlExceeded = 11, "ttl_exceeded";
         /// It does not fit the next link and may not be fragmented.
         TooBig = 12, "too_big";
-        /// A fragment of a flow that needs translation, without its first fragment.
+        /// A fragment of a flow that needs translation, without its first fragment and not to be held.
         FragmentUnknown = 13, "fragment_unknown";
         /// A protocol or header that the network does not carry.
         UnsupportedProtocol = 14, "unsupported_protocol";
@@ -84,6 +84,12 @@ vocabulary! {
         SourceRouted = 22, "source_routed";
         /// A frame for all whose packet is for one: it would get around the policy for that one.
         UnicastInBroadcast = 23, "unicast_in_broadcast";
+        /// A fragment that overlaps another of its datagram, or comes after one that did.
+        FragmentOverlap = 24, "fragment_overlap";
+        /// A fragment all of whose bytes have passed before.
+        FragmentDuplicate = 25, "fragment_duplicate";
+        /// A fragment that was held for its first, which never came.
+        FragmentExpired = 26, "fragment_expired";
     }
 }
 

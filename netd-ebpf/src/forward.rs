@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, EndpointValue, StationKey, StationValue};
 use netd_common::map::flow::{FLOW_BRIDGED, FLOW_UPLINK, FlowValue};
 use netd_common::map::network::{ICC_DISABLED, INTERNAL};
-use netd_common::wire::{ETHERNET_LEN, Ethernet, IpHeader, MacPair};
+use netd_common::wire::{ETHERNET_LEN, Ethernet, IpHeader, MacPair, Part};
 use netd_common::{Address, DropReason, FORWARD_MARK, MacAddr, NetworkIndex};
 
 use crate::packet::{Io, PacketBuf};
@@ -155,7 +155,16 @@ fn check_fit<B: PacketBuf, A>(buf: &B, work: &Work<A>) -> Step<()> {
 #[inline(always)]
 pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
     conntrack::advance::<F, T>(tables, work);
-    leave_to::<F>(Stage::Carry)
+    leave_to_carry::<F>(work)
+}
+
+/// A fragment claims its bytes first.
+#[inline(always)]
+fn leave_to_carry<F: Stack>(work: &Work<F::Addr>) -> Step<()> {
+    match work.packet.part {
+        Part::Whole => leave_to::<F>(Stage::Carry),
+        Part::First | Part::Later => leave_to::<F>(Stage::Claim),
+    }
 }
 
 /// A new flow gets its entries, and its packet goes their way.
@@ -163,7 +172,7 @@ pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::
 pub fn open<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
     nat::open::<F, T>(tables, work)?;
     work.entry = work.plan.forward;
-    leave_to::<F>(Stage::Carry)
+    leave_to_carry::<F>(work)
 }
 
 /// A packet is translated and sent as its entry says.

@@ -27,8 +27,8 @@ pub struct Payload {
     pub part: Part,
     /// Whether the packet names routers of its way that it has yet to visit.
     pub is_source_routed: bool,
-    /// IPv6: the identification of a fragment.
-    pub fragment_id: u32,
+    /// IPv6: the offset of what follows the fragment header; zero without one.
+    pub share: u32,
 }
 
 impl Payload {
@@ -40,7 +40,7 @@ impl Payload {
                 | u64::from(it.proto) << 16
                 | (it.part as u64) << 24
                 | u64::from(it.is_source_routed) << 26
-                | u64::from(it.fragment_id) << 32
+                | u64::from(it.share) << 32
         })
     }
 
@@ -58,7 +58,7 @@ impl Payload {
             proto: (word >> 16) as u8,
             part,
             is_source_routed: word >> 26 & 1 != 0,
-            fragment_id: (word >> 32) as u32,
+            share: (word >> 32) as u32,
         })
     }
 }
@@ -126,9 +126,9 @@ fn step<B: PacketBuf>(buf: &B, payload: &mut Payload) -> Option<()> {
         }
         let header: Ipv6Fragment = buf.load(payload.at)?;
         payload.part = header.part();
-        payload.fragment_id = header.id;
         payload.proto = header.proto;
         payload.at += 8;
+        payload.share = payload.at;
         return Some(());
     }
     let [next, len, _, segments_left]: [u8; 4] = buf.load(payload.at)?;
@@ -169,7 +169,7 @@ mod tests {
                 proto: 255,
                 part,
                 is_source_routed: part == Part::First,
-                fragment_id: u32::MAX,
+                share: u32::MAX,
             };
             assert_eq!(Payload::from_word(Payload::word(Some(payload))), Some(payload));
         }
@@ -190,7 +190,7 @@ mod tests {
         let first = [60, 0, 0, 1, 1, 2, 3, 4];
         let found = walk(44, &[first, destination].concat()).unwrap();
         assert_eq!((found.at, found.proto, found.part), (AT + 16, 17, Part::First));
-        assert_eq!(found.fragment_id, u32::from_ne_bytes([1, 2, 3, 4]));
+        assert_eq!(found.share, AT + 8, "its share of the datagram includes these options");
         let later = [60, 0, 0, 8, 1, 2, 3, 4];
         let found = walk(44, &[later, destination].concat()).unwrap();
         assert_eq!((found.at, found.proto, found.part), (AT + 8, 60, Part::Later));

@@ -17,7 +17,7 @@ use crate::conntrack;
 use crate::nat;
 use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::parse::Packet;
-use crate::policy;
+use crate::source;
 use crate::tables::{FamilyTables, Stack};
 use crate::verdict::{OrStop, Step, refuse};
 use crate::work::{Known, Work, forget_ways};
@@ -61,7 +61,7 @@ pub fn check_quote<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     }
     let quoted = packet.l4 + QUOTE + F::Header::ADDRESSES + F::ADDRESS_LEN;
     let receiver: F::Addr = io.buf.load(quoted).or_drop(DropReason::Truncated)?;
-    if policy::owns::<F, T>(&io.tables, endpoint, receiver) {
+    if source::owns::<F, T>(&io.tables, endpoint, receiver) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedSource)

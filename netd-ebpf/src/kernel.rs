@@ -26,11 +26,14 @@ use crate::pipeline::{self, NextHop};
 use crate::tables::Tables;
 use crate::verdict::{Decision, Ledger, Sender, Verdict, Version};
 use count::Direction;
+use held::again;
 use maps::Maps;
 use skb::Skb;
 use stage::Function;
 
+mod atomic;
 mod count;
+mod held;
 mod host;
 mod maps;
 mod repeat;
@@ -78,6 +81,10 @@ pub fn run_container(ctx: *mut __sk_buff, hook: Hook, first: Function) -> i32 {
 #[inline(always)]
 fn settle_or_complain(ctx: *mut __sk_buff, hook: Hook, word: u64) -> i32 {
     let verdict = Verdict::from_word(word);
+    // Apart from the rest: in one match with it, the verifier is shown registers never written.
+    if word == Verdict::from(Decision::Again).word() {
+        return again(ctx, hook as u32);
+    }
     let action = settle(ctx, hook, verdict);
     match complain::called_for(verdict) {
         Some(reason) => stage::complain(ctx, hook as u32, u32::from(reason as u8)),
@@ -98,7 +105,7 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
         count::traffic(ctx, ledger.endpoint, Direction::FromContainer);
     }
     match decision {
-        Decision::Later(..) => TC_ACT_SHOT,
+        Decision::Later(..) | Decision::Held | Decision::Again => TC_ACT_SHOT,
         Decision::Untouched => TC_ACT_UNSPEC,
         Decision::Accept => {
             count::traffic(ctx, ledger.endpoint, Direction::ToContainer);
@@ -129,7 +136,7 @@ const fn is_taken(decision: Decision) -> bool {
         | Decision::Uplink(..)
         | Decision::Answer
         | Decision::Replicate(_) => true,
-        Decision::Later(..) | Decision::Drop(_) => false,
+        Decision::Later(..) | Decision::Drop(_) | Decision::Held | Decision::Again => false,
     }
 }
 

@@ -5,6 +5,11 @@
 //! runs in the verifier, in unit and property tests and in the bench. No step allocates, panics or
 //! reads out of bounds.
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
+#![cfg_attr(
+    feature = "kernel",
+    feature(core_intrinsics),
+    allow(internal_features, reason = "this target has no atomics that return a value but these")
+)]
 #![allow(
     clippy::inline_always,
     reason = "the verifier follows a call badly and LLVM cannot return most values from one"
@@ -27,6 +32,7 @@ pub mod plan;
 pub mod policy;
 pub mod service;
 pub mod socket;
+pub mod source;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

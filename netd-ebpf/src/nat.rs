@@ -23,7 +23,7 @@ use crate::plan::{NO_SLOT, Plan, PortChoice};
 use crate::service;
 use crate::tables::{FamilyTables, FlowTable, Insert, Stack};
 use crate::verdict::{OrStop, Step, refuse};
-use crate::work::Work;
+use crate::work::{Work, forget_ways};
 
 /// Candidates after the first.
 pub const PROBES: u32 = 16;
@@ -78,17 +78,18 @@ fn write_reply<A: Address>(reply: &mut FlowValue<A>, key: &FlowKey<A>, plan: &Pl
 fn reserve<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
     let fixed =
         work.plan.ports == PortChoice::Keep || !is_port_free_to_change::<F>(work.twin.proto);
-    let rounds = if fixed { 1 } else { PROBES + 1 };
+    work.probes = if fixed { 0 } else { PROBES };
+    forget_ways();
     let pool = Pool::of::<F, T>(tables, &work.packet.key);
     let mut found = false;
-    tables.repeat(rounds, |tables, probe| {
+    tables.repeat(1 + work.probes, |tables, probe| {
         found = attempt::<F, T>(tables, work, &pool, probe);
         found
     });
     if found {
         return ControlFlow::Continue(());
     }
-    if fixed {
+    if work.probes == 0 {
         return refuse(DropReason::InvalidState);
     }
     tables.count_flow(FlowStat::SnatExhausted);
@@ -109,6 +110,7 @@ fn attempt<F: Stack, T: FamilyTables<F>>(
         pool.candidate(probe)
     };
     set_port::<F>(work, port);
+    forget_ways();
     if !is_allowed::<F, T>(tables, work) || !conntrack::claim::<F, T>(tables, work) {
         return false;
     }

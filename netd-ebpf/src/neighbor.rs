@@ -18,9 +18,9 @@ use netd_common::wire::{
 use netd_common::{Address, Be16, DropReason, Family, Ipv4, Ipv6, MacAddr, NetworkIndex, V4, V6};
 
 use crate::packet::{Io, PacketBuf, Refused};
-use crate::policy;
 use crate::tables::FamilyTables;
 use crate::verdict::{Decision, OrStop, Step, decide, refuse};
+use crate::{policy, source};
 
 const ND: u32 = ETHERNET_LEN + 40;
 const OPTION: u32 = ND + 24;
@@ -92,7 +92,7 @@ fn check_arp_claim<T: FamilyTables<V4>>(
         return refuse(DropReason::SpoofedNeighbor);
     }
     let sender = Arp::address(arp.sender);
-    if sender == Ipv4::ANY || policy::may_claim::<V4, T>(tables, endpoint, sender) {
+    if sender == Ipv4::ANY || source::may_claim::<V4, T>(tables, endpoint, sender) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedNeighbor)
@@ -202,7 +202,7 @@ fn check_speaker<B: PacketBuf, T: FamilyTables<V6>>(
     endpoint: &EndpointValue,
 ) -> Step<()> {
     let src: Ipv6 = io.buf.load(SOURCE).or_drop(DropReason::Truncated)?;
-    if src.is_any() || policy::may_claim::<V6, T>(&io.tables, endpoint, src) {
+    if src.is_any() || source::may_claim::<V6, T>(&io.tables, endpoint, src) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedNeighbor)
@@ -215,7 +215,7 @@ fn check_advertisement<B: PacketBuf, T: FamilyTables<V6>>(
     endpoint: &EndpointValue,
 ) -> Step<()> {
     let claim: NeighborMessage = io.buf.load(ND).or_drop(DropReason::Truncated)?;
-    if policy::may_claim::<V6, T>(&io.tables, endpoint, claim.target) {
+    if source::may_claim::<V6, T>(&io.tables, endpoint, claim.target) {
         ControlFlow::Continue(())
     } else {
         refuse(DropReason::SpoofedNeighbor)

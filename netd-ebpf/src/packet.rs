@@ -6,6 +6,7 @@
 
 use bytemuck::Pod;
 use netd_common::IfIndex;
+use netd_common::map::fragment::HELD_LEN;
 use netd_common::wire::Ethernet;
 
 use crate::headers::{self, Payload};
@@ -70,6 +71,9 @@ pub trait PacketBuf {
     fn head<T: Pod>(&self, offset: u32) -> Option<T> {
         self.load(offset)
     }
+
+    /// Copies the whole frame; its length, or nothing if it is longer.
+    fn copy_out(&self, into: &mut [u8; HELD_LEN]) -> Option<u32>;
 
     /// Writes bytes; checksums are the caller's business.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused>;

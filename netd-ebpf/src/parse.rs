@@ -50,8 +50,10 @@ pub struct Packet<A> {
     pub tcp_flags: u8,
     /// Whether it names routers of its way that it has yet to visit.
     pub is_source_routed: bool,
-    /// IPv6: the identification of a fragment.
-    pub fragment_id: u32,
+    /// Offset of a fragment's share of its datagram; of no meaning in a whole one.
+    pub share: u32,
+    /// Offset of the packet's end.
+    pub end: u32,
 }
 
 /// The least length of a transport header.
@@ -98,7 +100,8 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
     packet.role = Role::Opens;
     packet.tcp_flags = 0;
     packet.is_source_routed = payload.is_source_routed;
-    packet.fragment_id = payload.fragment_id;
+    packet.share = if F::VERSION == 6 { payload.share } else { payload.at };
+    packet.end = end;
     match payload.part {
         Part::Whole | Part::First => transport::<F, B>(buf, packet, end - payload.at),
         Part::Later => Some(()),

@@ -14,12 +14,13 @@ use netd_common::wire::{
 use netd_common::{DropReason, Ipv4, Ipv6, V4, V6};
 
 use crate::complain::{self, Complaint};
+use crate::fragment::{self, Piece};
 use crate::packet::{Io, PacketBuf};
 use crate::parse::{self, Packet, Role};
 use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, Ledger, OrStop, Stage, Step, Verdict, refuse};
 use crate::work::{Known, Work, forget_ways};
-use crate::{forward, fragment, icmp, neighbor, policy};
+use crate::{forward, icmp, neighbor, policy, source};
 
 mod uplink;
 
@@ -47,6 +48,8 @@ pub struct Works {
     pub ledger: Ledger,
     /// The neighbour of a packet that leaves by an uplink.
     pub next_hop: NextHop,
+    /// What its datagram's others know of a fragment.
+    pub piece: Piece,
 }
 
 /// The kernel's `struct bpf_redir_neigh`.
@@ -135,8 +138,25 @@ pub fn sort<F: Stack, B: PacketBuf, T: AllTables + FamilyTables<F>>(
 pub fn gather<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
     work: &mut Work<F::Addr>,
+    piece: &mut Piece,
 ) -> Verdict {
-    decided(fragment::gather::<F, B, T>(io, work))
+    decided(fragment::gather::<F, B, T>(io, work, piece))
+}
+
+/// After `Stage::Guess`: whether what was decided without ports holds.
+#[inline(always)]
+pub fn hold<B: PacketBuf, T: Tables>(
+    io: &mut Io<B, T>,
+    piece: &mut Piece,
+    (guessed, hook): (Verdict, u16),
+) -> Verdict {
+    fragment::hold(io, piece, (guessed, hook))
+}
+
+/// `Stage::Claim`.
+#[inline(always)]
+pub fn claim<B: PacketBuf, T: Tables>(io: &mut Io<B, T>, piece: &Piece) -> Verdict {
+    decided(fragment::claim(io, piece))
 }
 
 /// `Stage::Explain`.
@@ -157,7 +177,7 @@ pub fn catch_up<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::catch_up::<F, B, T>(io, work))
 }
 
-/// `Stage::Review` and `Stage::Begin`.
+/// `Stage::Review`, `Stage::Begin` and `Stage::Guess`.
 #[inline(always)]
 pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     io: &mut Io<B, T>,
@@ -224,7 +244,7 @@ fn decided(step: Step<()>) -> Verdict {
 fn from_endpoint<B: PacketBuf, T: AllTables>(io: &mut Io<B, T>, works: &mut Works) -> Step<()> {
     policy::identify(io, &mut works.endpoint)?;
     works.frame = parse::ethernet(&io.buf).or_drop(DropReason::Truncated)?;
-    policy::check_frame(&io.buf, &works.frame, &works.endpoint)?;
+    source::check_frame(&io.buf, &works.frame, &works.endpoint)?;
     match works.frame.ethertype {
         ETHERTYPE_IPV4 => {
             container_packet::<V4, B, T>(io, &mut works.v4, &works.frame, &works.endpoint)
@@ -246,7 +266,7 @@ fn container_packet<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     parse::ip::<F, B>(&io.buf, endpoint.network, &mut work.packet)
         .or_drop(DropReason::Truncated)?;
     forget_ways();
-    policy::check_source::<F, T>(&io.tables, &work.packet, endpoint)?;
+    source::check_source::<F, T>(&io.tables, &mut work.packet, endpoint)?;
     forget_ways();
     if is_plain(&work.packet) && !frame.dst.is_group() {
         forward::follow::<F, B, T>(io, work)?;

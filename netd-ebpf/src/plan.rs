@@ -46,6 +46,8 @@ pub struct Plan<A> {
     pub role: Role,
     /// Where it was seen: a host veth, or an uplink for a key of the host's scope.
     pub device: IfIndex,
+    /// The network of that veth.
+    pub door: NetworkIndex,
     /// The original entry.
     pub forward: FlowValue<A>,
     /// Where replies go.
@@ -88,6 +90,7 @@ impl<A: Address> Plan<A> {
     pub(crate) fn begins_at(&mut self, endpoint: &EndpointValue) {
         self.back.endpoint = endpoint.index;
         self.back.mac = endpoint.mac;
+        self.door = endpoint.network;
     }
 
     /// Packets go to who holds an address, untranslated.

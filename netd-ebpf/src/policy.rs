@@ -1,16 +1,14 @@
-//! Who may send what, and where a new flow goes: the truth table of `docs/packet-path.md`.
+//! Where a new flow goes: the truth table of `docs/packet-path.md`.
 //!
 //! Law: a decision looks at tables only, never at the packet, so that an entry of an old
 //! generation can be decided anew from its key.
 
 use core::ops::ControlFlow;
 
-use netd_common::map::endpoint::{
-    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
-};
+use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, AddressKey, AddressValue, EndpointValue};
 use netd_common::map::flow::{FLOW_BRIDGED, FLOW_HAIRPIN, FLOW_SNAT, FLOW_UPLINK, FlowKey};
 use netd_common::map::network::{ICC_DISABLED, INTERNAL, NetworkValue, TrustedKey, UplinkValue};
-use netd_common::wire::{Ethernet, TCP, TCP_RST, TCP_SYN};
+use netd_common::wire::{TCP, TCP_RST, TCP_SYN};
 use netd_common::{Address, DropReason, EndpointIndex, MacAddr, NetworkIndex};
 
 use crate::nat::FIRST_EPHEMERAL;
@@ -36,63 +34,10 @@ pub fn identify<B: PacketBuf, T: Tables>(
     ControlFlow::Continue(())
 }
 
-/// The source MAC is the endpoint's, and no VLAN tag smuggles the frame past its network.
-#[inline(always)]
-pub fn check_frame<B: PacketBuf>(buf: &B, frame: &Ethernet, endpoint: &EndpointValue) -> Step<()> {
-    if endpoint.flags & CHECK_MAC != 0 && frame.src != endpoint.mac {
-        return refuse(DropReason::SpoofedSource);
-    }
-    if buf.has_vlan_tag() {
-        return refuse(DropReason::UnsupportedProtocol);
-    }
-    ControlFlow::Continue(())
-}
-
-/// The source address is the endpoint's. The unspecified address may speak to groups: DHCP,
-/// duplicate address detection and MLD need it. Whatever is checked, no packet names the routers of
-/// its way, nor has a source that nobody can be.
-#[inline(always)]
-pub fn check_source<F: Stack, T: FamilyTables<F>>(
-    tables: &T,
-    packet: &Packet<F::Addr>,
-    endpoint: &EndpointValue,
-) -> Step<()> {
-    let (src, dst) = (packet.key.src, packet.key.dst);
-    if packet.is_source_routed {
-        return refuse(DropReason::SourceRouted);
-    }
-    if src == F::of_endpoint(endpoint) && !src.is_any() || src.is_any() && dst.is_group() {
-        return ControlFlow::Continue(());
-    }
-    if is_nobody(src) {
-        return refuse(DropReason::MartianAddress);
-    }
-    if endpoint.flags & CHECK_ADDRESS == 0 || owns::<F, T>(tables, endpoint, src) {
-        return ControlFlow::Continue(());
-    }
-    refuse(DropReason::SpoofedSource)
-}
-
 /// Whether an address can be nobody's on a wire.
 #[inline(always)]
-fn is_nobody<A: Address>(addr: A) -> bool {
+pub(crate) fn is_nobody<A: Address>(addr: A) -> bool {
     addr.is_any() || addr.is_loopback() || addr.is_group()
-}
-
-/// Whether an endpoint may say that an address is its own: of its own ones where addresses are
-/// checked, of any that nobody else is known to hold where MACs are.
-#[inline(always)]
-pub fn may_claim<F: Stack, T: FamilyTables<F>>(
-    tables: &T,
-    endpoint: &EndpointValue,
-    addr: F::Addr,
-) -> bool {
-    if endpoint.flags & CHECK_ADDRESS != 0 {
-        return owns::<F, T>(tables, endpoint, addr);
-    }
-    endpoint.flags & CHECK_MAC == 0
-        || holder::<F, T>(tables, endpoint.network, addr)
-            .is_none_or(|holder| holder.endpoint == endpoint.index)
 }
 
 /// What a packet without an entry means to a connection. A segment in mid-stream is of one that
@@ -118,22 +63,6 @@ pub fn check_arrival<F: Stack, T: FamilyTables<F>>(
             .host_address(&packet.key.dst)
             .is_some_and(|host| host.network == NetworkIndex::HOST);
     if own { decide(Decision::Untouched) } else { ControlFlow::Continue(()) }
-}
-
-/// Whether an address is the endpoint's: primary, further, or the link-local one of its MAC.
-#[inline(always)]
-pub fn owns<F: Stack, T: FamilyTables<F>>(
-    tables: &T,
-    endpoint: &EndpointValue,
-    addr: F::Addr,
-) -> bool {
-    if addr.is_any() {
-        return false;
-    }
-    addr == F::of_endpoint(endpoint)
-        || F::is_link_local_of(addr, endpoint.mac)
-        || holder::<F, T>(tables, endpoint.network, addr)
-            .is_some_and(|holder| holder.endpoint == endpoint.index)
 }
 
 /// Who holds an address in a network.
@@ -217,12 +146,13 @@ fn to_host<F: Stack, T: FamilyTables<F>>(
         }
         return ControlFlow::Continue(());
     }
-    to_stack(network)
+    to_stack(tables, plan)
 }
 
+/// By the gateway device that the frame is for.
 #[inline(always)]
-fn to_stack(network: &NetworkValue) -> Step<()> {
-    decide(Decision::HostStack(network.gateway))
+fn to_stack<A, T: Tables>(tables: &T, plan: &Plan<A>) -> Step<()> {
+    decide(Decision::HostStack(tables.network(plan.door).gateway))
 }
 
 /// To an address of the sender's own network, by way of the gateway or not.
@@ -236,7 +166,7 @@ fn to_neighbor<F: Stack, T: FamilyTables<F>>(
     let holder =
         holder::<F, T>(tables, key.network, key.dst).or_drop(DropReason::UnknownDestination)?;
     if holder.flags & ADDRESS_IS_GATEWAY != 0 {
-        return to_stack(network);
+        return to_stack(tables, plan);
     }
     if network.flags & ICC_DISABLED != 0
         && (!opens(plan) || !service::is_exposed::<F, T>(tables, key))
@@ -267,7 +197,7 @@ fn to_outside<F: Stack, T: FamilyTables<F>>(
             plan.forward.ifindex = uplink;
             plan.forward.next_hop = next_hop;
         }
-        Route::Local => return to_stack(network),
+        Route::Local => return to_stack(tables, plan),
         Route::Missing => return refuse(DropReason::NoRoute),
     }
     plan.forward.peer_network = NetworkIndex::HOST;

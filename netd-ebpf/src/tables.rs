@@ -4,12 +4,12 @@
 //! A lookup is one map operation; an array slot (`config`, `network`) is a load.
 
 use netd_common::map::config::Config;
-use netd_common::map::counter::FlowStat;
+use netd_common::map::counter::{DropKey, FlowStat};
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue, expired};
-use netd_common::map::fragment::{FragmentKey, FragmentValue};
+use netd_common::map::fragment::{FragmentKey, FragmentValue, HeldKey, Units, UnitsValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4, OPEN_V6, ROUTED_V4,
     ROUTED_V6, TrustedKey, UplinkValue,
@@ -18,6 +18,8 @@ use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::wire::WireFamily;
 use netd_common::{Family, IfIndex, Ipv4, Ipv6, MacAddr, NetworkIndex, V4, V6};
 
+use crate::fragment::Passed;
+use crate::packet::PacketBuf;
 use crate::verdict::Version;
 
 /// Which of a family's two flow tables.
@@ -120,6 +122,27 @@ pub trait Tables {
     /// Takes one ICMP error from the allowance.
     fn may_complain(&mut self) -> bool;
 
+    /// What is known of a datagram in fragments.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+
+    /// Changes it in place, from all zero if nothing was known; what `change` says, or zero without
+    /// memory.
+    fn update_fragment(
+        &mut self,
+        key: &FragmentKey,
+        change: impl FnOnce(&mut FragmentValue) -> u32,
+    ) -> u32;
+
+    /// Holds a fragment's frame, or a copy of it, for its first. False: it can't be held.
+    fn hold<B: PacketBuf>(&mut self, key: &HeldKey, buf: &B, drop: &DropKey) -> bool;
+
+    /// Marks units of a datagram as passed, each exactly once, whatever other CPUs do; and what else
+    /// is known of the datagram. Nothing without memory.
+    fn pass_units(&mut self, key: &FragmentKey, units: Units) -> Option<(&mut UnitsValue, Passed)>;
+
+    /// Forgets a datagram that has passed whole.
+    fn forget_datagram(&mut self, key: &FragmentKey);
+
     /// Calls `body` with 0, 1, ... until it says true or `rounds` are over: a loop that the
     /// verifier follows once.
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, body: G);
@@ -176,12 +199,6 @@ pub trait FamilyTables<F: Family>: Tables {
 
     /// Removes a flow entry, if it is there.
     fn remove_flow(&mut self, table: FlowTable, key: &FlowKey<F::Addr>);
-
-    /// What a datagram's first fragment left behind.
-    fn fragment(&self, key: &FragmentKey<F::Addr>) -> Option<FragmentValue>;
-
-    /// Leaves it behind.
-    fn remember_fragment(&mut self, key: &FragmentKey<F::Addr>, value: &FragmentValue);
 
     /// Where the host would forward a packet that came from `device`.
     fn route(&self, device: IfIndex, src: &F::Addr, dst: &F::Addr) -> Route<F::Addr>;

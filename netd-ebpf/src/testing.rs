@@ -6,14 +6,17 @@
 use std::vec::Vec;
 
 use bytemuck::Pod;
+use netd_common::map::counter::FlowStat;
 use netd_common::map::endpoint::EndpointValue;
+use netd_common::map::fragment::{HELD_LEN, HELD_MAX, HeldKey};
 use netd_common::wire::{ETHERTYPE_IPV4, Ethernet};
 use netd_common::{Hook, IfIndex, V4, V6, csum};
 
 use crate::complain;
+use crate::fragment::Piece;
 use crate::packet::{ChecksumField, Cover, Io, PacketBuf, Refused};
 use crate::pipeline::{self, Works};
-use crate::tables::{FamilyTables, Stack};
+use crate::tables::{FamilyTables, Stack, Tables};
 use crate::verdict::{Decision, Ledger, Stage, Verdict, Version};
 use crate::work::Work;
 
@@ -99,6 +102,11 @@ impl PacketBuf for Frame {
         bytes.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned)
     }
 
+    fn copy_out(&self, into: &mut [u8; HELD_LEN]) -> Option<u32> {
+        into.get_mut(..self.bytes.len())?.copy_from_slice(&self.bytes);
+        Some(self.frame_len())
+    }
+
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Result<(), Refused> {
         let bytes = self.bytes.get_mut(offset as usize..).ok_or(Refused)?;
         let place = bytes.get_mut(..size_of::<T>()).ok_or(Refused)?;
@@ -164,6 +172,8 @@ pub struct Outcome {
     pub updates: u32,
     /// The ICMP error that went back for a dropped packet.
     pub complaint: Option<Frame>,
+    /// Frames that come to the same hook again.
+    pub again: Vec<Frame>,
 }
 
 /// Runs a hook's program with all its stages, as the kernel's edge does.
@@ -181,21 +191,38 @@ pub fn pass(tables: &mut FakeTables, hook: Hook, frame: Frame) -> Outcome {
         Hook::FromL3dev => pipeline::from_l3dev(&mut io, &mut works),
         Hook::ToL3dev => pipeline::to_l3dev(&mut io, &mut works),
     };
-    while let Some(next) = stage(&mut io, &mut works, verdict) {
+    while let Some(next) = stage(&mut io, &mut works, (verdict, hook)) {
         verdict = next;
     }
     let frame = io.buf.clone();
+    let is_first = verdict.decision() == Decision::Again;
+    let again = if is_first { again(&mut io, &works.piece) } else { Vec::new() };
     let complaint = complaint(&mut io, &mut works, verdict);
     *tables = io.tables;
     Outcome {
         decision: verdict.decision(),
         frame,
         complaint,
+        again,
         ledger: io.ledger,
         next_hop: io.next_hop,
         operations: tables.operations.get() - before,
         updates: tables.updates - written,
     }
+}
+
+/// The first fragment, and those that were held for it.
+fn again(io: &mut Io<Frame, FakeTables>, piece: &Piece) -> Vec<Frame> {
+    let mut frames = std::vec![io.buf.clone()];
+    for slot in 0..piece.waiting.min(HELD_MAX) {
+        let key = HeldKey { datagram: piece.key, slot };
+        if let Some(held) = io.tables.held.remove(&key) {
+            io.tables.count_flow(FlowStat::FragmentsReleased);
+            let bytes = held.bytes[..held.len as usize].to_vec();
+            frames.push(Frame { bytes, ..io.buf.clone() });
+        }
+    }
+    frames
 }
 
 fn complaint(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) -> Option<Frame> {
@@ -214,36 +241,44 @@ fn complaint(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict
     told.then(|| io.buf.clone())
 }
 
-fn stage(io: &mut Io<Frame, FakeTables>, works: &mut Works, verdict: Verdict) -> Option<Verdict> {
+fn stage(
+    io: &mut Io<Frame, FakeTables>,
+    works: &mut Works,
+    (verdict, hook): (Verdict, Hook),
+) -> Option<Verdict> {
     let Decision::Later(stage, version) = verdict.decision() else {
         return None;
     };
     if stage == Stage::Frame {
         return Some(pipeline::frame(io, works));
     }
-    let Works { v4, v6, frame, endpoint, .. } = works;
-    Some(match version {
-        Version::V4 => later::<V4>(io, stage, v4, (frame, endpoint)),
-        Version::V6 => later::<V6>(io, stage, v6, (frame, endpoint)),
-    })
+    if stage == Stage::Claim {
+        return Some(pipeline::claim(io, &works.piece));
+    }
+    let Works { v4, v6, frame, endpoint, piece, .. } = works;
+    let next = match version {
+        Version::V4 => later::<V4>(io, stage, (v4, piece), (frame, endpoint)),
+        Version::V6 => later::<V6>(io, stage, (v6, piece), (frame, endpoint)),
+    };
+    Some(if stage == Stage::Guess { pipeline::hold(io, piece, (next, hook as u16)) } else { next })
 }
 
 fn later<F: Stack>(
     io: &mut Io<Frame, FakeTables>,
     stage: Stage,
-    work: &mut Work<F::Addr>,
+    (work, piece): (&mut Work<F::Addr>, &mut Piece),
     (frame, endpoint): (&Ethernet, &EndpointValue),
 ) -> Verdict
 where
     FakeTables: FamilyTables<F>,
 {
     match stage {
-        Stage::Frame => unreachable!("a frame has no family"),
+        Stage::Frame | Stage::Claim => unreachable!("of no family"),
         Stage::Sort => pipeline::sort::<F, _, _>(io, work, frame, endpoint),
-        Stage::Gather => pipeline::gather::<F, _, _>(io, work),
+        Stage::Gather => pipeline::gather::<F, _, _>(io, work, piece),
         Stage::Explain => pipeline::explain::<F, _, _>(io, work),
         Stage::CatchUp => pipeline::catch_up::<F, _, _>(io, work),
-        Stage::Review | Stage::Begin => pipeline::judge::<F, _, _>(io, work),
+        Stage::Review | Stage::Begin | Stage::Guess => pipeline::judge::<F, _, _>(io, work),
         Stage::Advance => pipeline::advance::<F, _, _>(io, work),
         Stage::Open => pipeline::open::<F, _, _>(io, work),
         Stage::Carry => pipeline::carry::<F, _, _>(io, work),

@@ -49,14 +49,18 @@ pub enum Stage {
     Advance,
     /// There is no flow entry: the packet is decided.
     Begin,
+    /// A fragment whose ports nobody knows before its first comes: it is decided without them.
+    Guess,
     /// The plan of a new flow needs entries.
     Open,
+    /// A fragment that is to be sent: its bytes must be new ones.
+    Claim,
     /// The flow entry says all: the packet is translated and sent.
     Carry,
 }
 
 impl Stage {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Frame,
         Self::Sort,
         Self::Gather,
@@ -65,7 +69,9 @@ impl Stage {
         Self::Review,
         Self::Advance,
         Self::Begin,
+        Self::Guess,
         Self::Open,
+        Self::Claim,
         Self::Carry,
     ];
 
@@ -100,6 +106,10 @@ pub enum Decision {
     Answer,
     /// A copy to each member of the network.
     Replicate(Sender),
+    /// Held for its first fragment.
+    Held,
+    /// A first fragment that others are held for: to the same hook again, and they behind it.
+    Again,
 }
 
 /// A decision in one word. The verifier refuses to move a register that was never written, and an
@@ -146,6 +156,8 @@ impl Verdict {
             k if k == VerdictKind::Replicate as u32 => {
                 Decision::Replicate(if detail == 0 { Sender::Container } else { Sender::Host })
             }
+            k if k == VerdictKind::Held as u32 => Decision::Held,
+            k if k == VerdictKind::Again as u32 => Decision::Again,
             _ => Decision::Untouched,
         }
     }
@@ -232,6 +244,8 @@ impl From<Decision> for Verdict {
             Decision::Replicate(Sender::Host) => {
                 Self::pack(VerdictKind::Replicate, 1, NOBODY, NOWHERE)
             }
+            Decision::Held => Self::pack(VerdictKind::Held, 0, NOBODY, NOWHERE),
+            Decision::Again => Self::pack(VerdictKind::Again, 0, NOBODY, NOWHERE),
         }
     }
 }

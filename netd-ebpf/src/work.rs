@@ -48,6 +48,8 @@ pub struct Work<A> {
     pub question: FlowKey<A>,
     /// The plan of a new flow, or of an old one that is decided anew.
     pub plan: Plan<A>,
+    /// How many source ports are tried after the first.
+    pub probes: u32,
     /// What the sum over a quoted IP header changes by. Here, because LLVM puts a sum off and
     /// keeps its words on the stack.
     pub inner_change: u64,

@@ -57,6 +57,12 @@ pub enum FlowStat {
     EmbryonicSwept = 6,
     /// ICMP errors of our own that `IcmpBudget` kept back.
     ErrorsWithheld = 7,
+    /// Later fragments that were held for their first.
+    FragmentsHeld = 8,
+    /// Those of them whose first came.
+    FragmentsReleased = 9,
+    /// Those of them whose time was up; the controller counts it.
+    FragmentsExpired = 10,
 }
 
 impl FlowStat {
@@ -69,6 +75,9 @@ impl FlowStat {
         (Self::SnatExhausted, "snat_exhausted"),
         (Self::Refreshed, "refreshed"),
         (Self::ErrorsWithheld, "icmp_errors_withheld"),
+        (Self::FragmentsHeld, "fragments_held"),
+        (Self::FragmentsReleased, "fragments_released"),
+        (Self::FragmentsExpired, "fragments_expired"),
     ];
 }
 
@@ -147,6 +156,10 @@ pub enum VerdictKind {
     Replicate = 9,
     /// Left to a later stage; never the last word.
     Later = 10,
+    /// Held for its first fragment.
+    Held = 11,
+    /// To the same hook again, with those that were held for it behind it.
+    Again = 12,
 }
 
 layout!(

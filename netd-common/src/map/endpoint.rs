@@ -49,12 +49,15 @@ pub struct AddressValue {
     pub ifindex: IfIndex,
     /// Its MAC.
     pub mac: MacAddr,
-    /// `ADDRESS_IS_GATEWAY`.
+    /// `ADDRESS_*`.
     pub flags: u16,
 }
 
 /// `AddressValue::flags`: the network's gateway address.
 pub const ADDRESS_IS_GATEWAY: u16 = 1;
+/// `AddressValue::flags`: the endpoint's sandbox has the address in another network, whose packets
+/// may leave by this endpoint.
+pub const ADDRESS_IS_ELSEWHERE: u16 = 2;
 
 /// Key of `stations`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,7 +18,9 @@ use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue, expired};
-use netd_common::map::fragment::{FragmentKey, FragmentValue};
+use netd_common::map::fragment::{
+    FragmentKey, FragmentValue, HeldKey, HeldValue, Units, UnitsValue,
+};
 use netd_common::map::network::{
     HostAddressValue, NetworkValue, SubnetValue, TrustedKey, UplinkValue,
 };
@@ -30,9 +32,12 @@ use netd_common::{IfIndex, Ipv4, Ipv6, NetworkIndex};
 
 use super::host::FibQuery;
 use super::repeat::repeat;
+use crate::fragment::Passed;
+use crate::packet::PacketBuf;
 use crate::pipeline::Works;
 use crate::tables::Tables;
 
+mod datagram;
 mod family;
 
 const fn capacity(spec: &MapSpec) -> usize {
@@ -67,8 +72,9 @@ maps! {
     FLOWS_NEW_V6 = "flows_new_v6", LruHashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
     FLOWS_V4 = "flows_v4", HashMap<FlowKey<Ipv4>, FlowValue<Ipv4>>;
     FLOWS_V6 = "flows_v6", HashMap<FlowKey<Ipv6>, FlowValue<Ipv6>>;
-    FRAGMENTS_V4 = "fragments_v4", LruHashMap<FragmentKey<Ipv4>, FragmentValue>;
-    FRAGMENTS_V6 = "fragments_v6", LruHashMap<FragmentKey<Ipv6>, FragmentValue>;
+    FRAGMENTS = "fragments", LruHashMap<FragmentKey, FragmentValue>;
+    FRAGMENT_UNITS = "fragment_units", LruHashMap<FragmentKey, UnitsValue>;
+    pub(super) FRAGMENTS_HELD = "fragments_held", LruHashMap<HeldKey, HeldValue>;
     pub(super) SOCKET_PEERS = "socket_peers", LruHashMap<SocketPeerKey, SocketPeer>;
     pub(super) RESOLVERS = "resolvers", HashMap<u64, ResolverValue>;
     pub(super) COUNTERS = "counters", PerCpuArray<EndpointCounters>;
@@ -312,6 +318,42 @@ impl Tables for Maps {
             let budget = unsafe { &mut *budget };
             budget.take(now_ns(), icmp_error_rate, icmp_error_burst)
         })
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        // SAFETY: copied at once; what another CPU changes in place is valid old or new.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn update_fragment(
+        &mut self,
+        key: &FragmentKey,
+        change: impl FnOnce(&mut FragmentValue) -> u32,
+    ) -> u32 {
+        datagram::fragment(key).map_or(0, change)
+    }
+
+    #[inline(always)]
+    fn hold<B: PacketBuf>(&mut self, key: &HeldKey, buf: &B, drop: &DropKey) -> bool {
+        let is_held = datagram::hold(key, buf, drop);
+        if is_held {
+            self.count_flow(FlowStat::FragmentsHeld);
+        }
+        is_held
+    }
+
+    #[inline(always)]
+    fn pass_units(&mut self, key: &FragmentKey, units: Units) -> Option<(&mut UnitsValue, Passed)> {
+        datagram::pass_units(key, units)
+    }
+
+    #[inline(always)]
+    fn forget_datagram(&mut self, key: &FragmentKey) {
+        // What is not there is as good as removed.
+        let _absent = FRAGMENT_UNITS.remove(key);
+        let _absent = FRAGMENTS.remove(key);
     }
 
     #[inline(always)]

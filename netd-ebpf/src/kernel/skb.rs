@@ -9,6 +9,7 @@ use aya_ebpf::helpers::generated::{
 };
 use bytemuck::Pod;
 use netd_common::IfIndex;
+use netd_common::map::fragment::HELD_LEN;
 use netd_common::wire::{ETHERNET_LEN, Ethernet};
 
 use super::PACKET_HOST;
@@ -197,6 +198,18 @@ impl PacketBuf for Skb {
                 0,
             )
         })
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, into: &mut [u8; HELD_LEN]) -> Option<u32> {
+        let len = self.frame_len();
+        if len == 0 || len as usize > HELD_LEN {
+            return None;
+        }
+        // SAFETY: the helper writes `len` bytes, and there is room for as many.
+        done(unsafe { bpf_skb_load_bytes(self.ctx.cast(), 0, into.as_mut_ptr().cast(), len) })
+            .ok()
+            .map(|()| len)
     }
 
     #[inline(always)]

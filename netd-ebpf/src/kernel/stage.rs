@@ -38,13 +38,33 @@ pub(super) fn go_on(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
 extern "C" fn all(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
     let packet = (ctx, hook);
     let mut word = after(word, Stage::Gather, [gather_v4, gather_v6], packet);
+    word = guess(word, packet);
     word = after(word, Stage::Explain, [explain_v4, explain_v6], packet);
     word = after(word, Stage::CatchUp, [catch_up_v4, catch_up_v6], packet);
     word = after(word, Stage::Review, [judge_v4, judge_v6], packet);
     word = after(word, Stage::Advance, [advance_v4, advance_v6], packet);
     word = after(word, Stage::Begin, [judge_v4, judge_v6], packet);
     word = after(word, Stage::Open, [open_v4, open_v6], packet);
+    word = after(word, Stage::Claim, [claim, claim], packet);
     after(word, Stage::Carry, [carry_v4, carry_v6], packet)
+}
+
+/// A fragment before its first is decided without ports, and then held if they matter.
+#[inline(always)]
+fn guess(word: u64, packet: (*mut __sk_buff, u32)) -> u64 {
+    let guessed = after(word, Stage::Guess, [judge_v4, judge_v6], packet);
+    if guessed == word { word } else { hold(packet.0, packet.1, guessed) }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hold(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
+    let Some(works) = maps::works(hook) else {
+        return 0;
+    };
+    let mut io = Io::new(Skb::new(ctx), Maps::new(ctx.cast()));
+    io.ledger = works.ledger;
+    pipeline::hold(&mut io, &mut works.piece, (Verdict::from_word(word), hook as u16)).word()
 }
 
 #[inline(always)]
@@ -128,14 +148,15 @@ functions! {
     frame = frame, |works| works;
     sort_v4 = sort::<V4>, |works| &mut works.v4, &works.frame, &works.endpoint;
     sort_v6 = sort::<V6>, |works| &mut works.v6, &works.frame, &works.endpoint;
-    gather_v4 = gather::<V4>, |works| &mut works.v4;
-    gather_v6 = gather::<V6>, |works| &mut works.v6;
+    gather_v4 = gather::<V4>, |works| &mut works.v4, &mut works.piece;
+    gather_v6 = gather::<V6>, |works| &mut works.v6, &mut works.piece;
     explain_v4 = explain::<V4>, |works| &mut works.v4;
     explain_v6 = explain::<V6>, |works| &mut works.v6;
     catch_up_v4 = catch_up::<V4>, |works| &mut works.v4;
     catch_up_v6 = catch_up::<V6>, |works| &mut works.v6;
     judge_v4 = judge::<V4>, |works| &mut works.v4;
     judge_v6 = judge::<V6>, |works| &mut works.v6;
+    claim = claim, |works| &works.piece;
     advance_v4 = advance::<V4>, |works| &mut works.v4;
     advance_v6 = advance::<V6>, |works| &mut works.v6;
     open_v4 = open::<V4>, |works| &mut works.v4;

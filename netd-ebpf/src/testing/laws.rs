@@ -82,7 +82,9 @@ fn check_accounting(before: &FakeTables, (hook, sent): (Hook, &Frame), outcome: 
         | Decision::HostStack(_)
         | Decision::Uplink(..)
         | Decision::Answer
-        | Decision::Replicate(_) => {}
+        | Decision::Replicate(_)
+        | Decision::Held
+        | Decision::Again => {}
     }
 }
 
@@ -150,7 +152,7 @@ fn check_bytes(sent: &Frame, outcome: &Outcome) {
         Decision::Deliver(..) | Decision::ToVeth(_) | Decision::Uplink(..) | Decision::Answer => {
             assert_eq!(outcome.frame.bytes.len(), sent.bytes.len(), "length of the frame");
         }
-        Decision::Drop(_) | Decision::Later(..) => {}
+        Decision::Drop(_) | Decision::Later(..) | Decision::Held | Decision::Again => {}
     }
 }
 
@@ -220,6 +222,8 @@ fn check_reach<F: Globe>(before: &mut FakeTables, (hook, sent): (Hook, &Frame), 
         | Decision::HostStack(_)
         | Decision::Answer
         | Decision::Replicate(_)
+        | Decision::Held
+        | Decision::Again
         | Decision::Drop(_)
         | Decision::Later(..) => {}
     }

@@ -179,7 +179,9 @@ impl<F: Globe> Host<F> {
             | Decision::Drop(_)
             | Decision::HostStack(_)
             | Decision::Answer
-            | Decision::Replicate(_) => return,
+            | Decision::Replicate(_)
+            | Decision::Held
+            | Decision::Again => return,
         };
         let mut frame = turned::<F>(&past.outcome.frame);
         frame.ifindex = ifindex;

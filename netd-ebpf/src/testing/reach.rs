@@ -194,5 +194,6 @@ fn end(decision: Decision) -> End {
         Decision::Replicate(_) => End::Replicate,
         Decision::Drop(reason) => End::Drop(reason),
         Decision::Later(stage, _) => unreachable!("{stage:?} is not the last word"),
+        Decision::Held | Decision::Again => unreachable!("the model has no fragments"),
     }
 }

@@ -8,16 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use netd_common::map::config::Config;
-use netd_common::map::counter::{FlowStat, IcmpBudget};
+use netd_common::map::counter::{DropKey, FlowStat, IcmpBudget};
 use netd_common::map::endpoint::{
     AddressKey, AddressValue, EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::flow::{FlowKey, FlowValue};
-use netd_common::map::fragment::{FragmentKey, FragmentValue};
+use netd_common::map::fragment::{
+    FragmentKey, FragmentValue, HELD_LEN, HeldKey, HeldValue, Units, UnitsValue, WORD_UNITS,
+    is_past,
+};
 use netd_common::map::network::{HostAddressValue, NetworkValue, TrustedKey, UplinkValue};
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Address, IfIndex, Ipv4, Ipv6, NetworkIndex, V4, V6};
 
+use crate::fragment::Passed;
+use crate::packet::PacketBuf;
 use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route, Tables};
 
 /// Whether two addresses share the prefix, an address in it, and whose it is.
@@ -38,8 +43,6 @@ pub struct FakeFamily<A> {
     pub flows: BTreeMap<FlowKey<A>, FlowValue<A>>,
     /// `flows_new_*`.
     pub flows_new: BTreeMap<FlowKey<A>, FlowValue<A>>,
-    /// `fragments_*`.
-    pub fragments: BTreeMap<FragmentKey<A>, FragmentValue>,
     /// Addresses that the host's routes lead to by another way than the default.
     pub routes: BTreeMap<A, Route<A>>,
     /// All others.
@@ -59,7 +62,6 @@ impl<A: Address> Default for FakeFamily<A> {
             published: BTreeMap::new(),
             flows: BTreeMap::new(),
             flows_new: BTreeMap::new(),
-            fragments: BTreeMap::new(),
             routes: BTreeMap::new(),
             default_route: Route::Missing,
             sockets: BTreeSet::new(),
@@ -89,6 +91,12 @@ pub struct FakeTables {
     pub v4: FakeFamily<Ipv4>,
     /// IPv6.
     pub v6: FakeFamily<Ipv6>,
+    /// `fragments`.
+    pub fragments: BTreeMap<FragmentKey, FragmentValue>,
+    /// `fragment_units`.
+    pub units: BTreeMap<FragmentKey, UnitsValue>,
+    /// `fragments_held`.
+    pub held: BTreeMap<HeldKey, HeldValue>,
     /// The clock.
     pub now_s: u32,
     /// `flow_stats`.
@@ -170,6 +178,62 @@ impl Tables for FakeTables {
         let Config { icmp_error_rate, icmp_error_burst, .. } = self.config;
         let now_ns = u64::from(self.now_s) * 1_000_000_000;
         self.icmp_budget.take(now_ns, icmp_error_rate, icmp_error_burst)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        self.operation();
+        self.fragments.get(key).copied()
+    }
+
+    fn update_fragment(
+        &mut self,
+        key: &FragmentKey,
+        change: impl FnOnce(&mut FragmentValue) -> u32,
+    ) -> u32 {
+        self.operation();
+        change(self.fragments.entry(*key).or_default())
+    }
+
+    fn hold<B: PacketBuf>(&mut self, key: &HeldKey, buf: &B, drop: &DropKey) -> bool {
+        self.operation();
+        let mut value = HeldValue { held_s: self.now_s, len: 0, drop: *drop, bytes: [0; HELD_LEN] };
+        let Some(len) = buf.copy_out(&mut value.bytes) else {
+            return false;
+        };
+        value.len = len;
+        self.held.insert(*key, value);
+        self.count_flow(FlowStat::FragmentsHeld);
+        true
+    }
+
+    fn pass_units(&mut self, key: &FragmentKey, units: Units) -> Option<(&mut UnitsValue, Passed)> {
+        self.operation();
+        let born_s = self.now_s;
+        self.units.retain(|_, value| !is_past(value.born_s, born_s));
+        let value = self.units.entry(*key).or_insert(UnitsValue { born_s, ..UnitsValue::NONE });
+        let (mut passed, mut fresh) = (false, false);
+        for unit in units.first..units.end() {
+            let word = &mut value.words[(unit / WORD_UNITS) as usize];
+            let bit = 1 << (unit % WORD_UNITS);
+            passed |= *word & bit != 0;
+            fresh |= *word & bit == 0;
+            *word |= bit;
+        }
+        if !passed {
+            value.passed += units.count;
+        }
+        let passed = match (passed, fresh) {
+            (false, _) => Passed::None(value.passed),
+            (true, true) => Passed::Some,
+            (true, false) => Passed::All,
+        };
+        Some((value, passed))
+    }
+
+    fn forget_datagram(&mut self, key: &FragmentKey) {
+        self.operation();
+        self.units.remove(key);
+        self.fragments.remove(key);
     }
 
     fn repeat<G: FnMut(&mut Self, u32) -> bool>(&mut self, rounds: u32, mut body: G) {
@@ -260,16 +324,6 @@ macro_rules! family_tables {
                     FlowTable::Confirmed => self.$field.flows.remove(key),
                     FlowTable::New => self.$field.flows_new.remove(key),
                 };
-            }
-
-            fn fragment(&self, key: &FragmentKey<$addr>) -> Option<FragmentValue> {
-                self.operation();
-                self.$field.fragments.get(key).copied()
-            }
-
-            fn remember_fragment(&mut self, key: &FragmentKey<$addr>, value: &FragmentValue) {
-                self.operation();
-                self.$field.fragments.insert(*key, *value);
             }
 
             fn route(&self, _device: IfIndex, _src: &$addr, dst: &$addr) -> Route<$addr> {

@@ -170,7 +170,9 @@ fn receiver(world: &World, decision: Decision) -> Option<Device> {
         | Decision::Drop(_)
         | Decision::HostStack(_)
         | Decision::Answer
-        | Decision::Replicate(_) => None,
+        | Decision::Replicate(_)
+        | Decision::Held
+        | Decision::Again => None,
     }
 }
 

@@ -149,8 +149,9 @@ fn random_stories_reach_neighbours_and_routers_words_in_every_anti_spoof_mode() 
 /// Those that no table and no packet bring about: what the kernel refuses, and the bound of a
 /// replication, which is the kernel's edge's.
 const OF_THE_KERNEL: [DropReason; 2] = [KernelRefused, ReplicationLimit];
-/// Fragments are not in stories; `packets` of the fuzzer sends them.
-const OF_FRAGMENTS: [DropReason; 1] = [FragmentUnknown];
+/// Fragments are not in stories, but in `fragments`; `packets` of the fuzzer sends them.
+const OF_FRAGMENTS: [DropReason; 4] =
+    [FragmentUnknown, FragmentOverlap, FragmentDuplicate, FragmentExpired];
 
 #[test]
 fn random_stories_reach_every_drop_reason() {

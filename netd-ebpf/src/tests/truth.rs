@@ -1,12 +1,13 @@
 //! Each cell of the truth table, on both families.
 
+use netd_common::map::endpoint::{ADDRESS_IS_ELSEWHERE, AddressKey, AddressValue};
 use netd_common::map::network::TrustedKey;
-use netd_common::wire::TCP_SYN;
+use netd_common::wire::{TCP_ACK, TCP_SYN};
 use netd_common::{DropReason, Hook, IfIndex, MacAddr, NetworkIndex};
 
 use super::scene::*;
-use crate::testing::build::see;
-use crate::testing::pass;
+use crate::testing::build::{Ends, see};
+use crate::testing::{FakeTables, pass};
 use crate::verdict::{Decision, Sender, Version};
 
 fn uplink<F: Lab>() -> Decision {
@@ -294,5 +295,50 @@ on_both_families! {
         frame.bytes[at] = 1;
         assert_eq!(from_container(&mut tables, frame).decision, dropped(DropReason::TtlExceeded));
         assert!(F::tables(&mut tables).flows_new.is_empty(), "it opens nothing");
+    }
+}
+
+/// Container 2 of the routed network sits in `BRIDGE` too, which is its way out.
+fn at_home_in_two_networks<F: Lab>(tables: &mut FakeTables) {
+    let key = AddressKey { network: NetworkIndex(u32::from(BRIDGE)), addr: F::at(ROUTED, 2) };
+    let value = AddressValue {
+        endpoint: index(BRIDGE, 2),
+        ifindex: veth(BRIDGE, 2),
+        mac: mac(BRIDGE, 2),
+        flags: ADDRESS_IS_ELSEWHERE,
+    };
+    F::tables(tables).addresses.insert(key, value);
+}
+
+on_both_families! {
+    fn a_routed_networks_port_is_answered_untranslated_by_another_network_that_is_the_way_out<F>() {
+        let mut tables = host_tables::<F>();
+        let asked = arriving::<F>(9, F::at(ROUTED, 2)).tcp(1_111, 80, TCP_SYN);
+        let answer = Ends::<F> { src: F::at(ROUTED, 2), ..via_gateway::<F>(BRIDGE, 2, F::outside(9)) };
+        assert_eq!(from_netdev(&mut tables, asked).decision, delivered(ROUTED, 2));
+        let refused = from_container(&mut tables, answer.tcp(80, 1_111, TCP_SYN | TCP_ACK));
+        assert_eq!(refused.decision, dropped(DropReason::SpoofedSource));
+        at_home_in_two_networks::<F>(&mut tables);
+        let out = from_container(&mut tables, answer.tcp(80, 1_111, TCP_SYN | TCP_ACK));
+        assert!(matches!(out.decision, Decision::Uplink(UPLINK, _)), "{:?}", out.decision);
+        assert_eq!(see::<F>(&out.frame).addrs, (F::at(ROUTED, 2), F::outside(9)));
+        assert_eq!(out.ledger.endpoint, index(BRIDGE, 2));
+        let ping = from_container(&mut tables, answer.echo(F::ECHO_REQUEST, 7));
+        assert!(matches!(ping.decision, Decision::Uplink(UPLINK, _)), "it may ask, too");
+        let to_host = Ends::<F> { dst: F::outside(1), ..answer };
+        let own = from_container(&mut tables, to_host.tcp(80, 5_000, TCP_ACK));
+        assert_eq!(own.decision, Decision::HostStack(gateway(BRIDGE)), "the frame is for this one");
+    }
+
+    fn an_address_in_another_network_opens_no_way_into_that_network<F>() {
+        let mut tables = host_tables::<F>();
+        at_home_in_two_networks::<F>(&mut tables);
+        let ends = Ends::<F> { src: F::at(ROUTED, 2), ..via_gateway::<F>(BRIDGE, 2, F::at(OTHER, 2)) };
+        let out = from_container(&mut tables, ends.tcp(1, 80, TCP_SYN));
+        assert_eq!(out.decision, dropped(DropReason::NetworkIsolation));
+        let neighbor = Ends::<F> { macs: (mac(BRIDGE, 1), mac(BRIDGE, 3)), ..ends };
+        let neighbor = Ends::<F> { ifindex: veth(BRIDGE, 3), ..neighbor };
+        let out = from_container(&mut tables, neighbor.tcp(1, 80, TCP_SYN));
+        assert_eq!(out.decision, dropped(DropReason::SpoofedSource), "it is this one's alone");
     }
 }

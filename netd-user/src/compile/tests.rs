@@ -90,6 +90,26 @@ fn priority_moves_the_default_route_and_the_published_ports() {
     assert_eq!((routes("veth1"), routes("veth2")), (0, 2));
 }
 
+#[test]
+fn an_open_networks_address_is_the_way_outs_too_and_no_others() {
+    use netd_common::map::endpoint::ADDRESS_IS_ELSEWHERE;
+    let mut world = World::default();
+    world.network(1, "alpha", |network| network.bridge.gateway_mode_v4 = GatewayMode::Routed);
+    world.network(2, "beta", |_| {});
+    world.network(3, "gamma", |_| {});
+    world.sandbox(1, "web", &[(1, 2), (2, 2), (3, 2)]);
+    let elsewhere = |desired: &Desired| {
+        let entries = desired.tables.addresses_v4.iter();
+        let v4 = entries.filter(|(_, it)| it.flags & ADDRESS_IS_ELSEWHERE != 0);
+        let v6 = desired.tables.addresses_v6.values();
+        assert!(v6.into_iter().all(|it| it.flags & ADDRESS_IS_ELSEWHERE == 0), "its mode is nat");
+        v4.map(|(key, it)| (key.network.0, key.addr.octets(), it.endpoint.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(elsewhere(&compiled(&world)), [], "it is the way out itself");
+    world.change_endpoint(2, |endpoint| endpoint.gw_priority = 1);
+    assert_eq!(elsewhere(&compiled(&world)), [(2, [10, 1, 0, 2], 2)]);
+}
+
 fn published_network(desired: &Desired) -> u32 {
     desired.tables.published_v4.values().next().unwrap().network.0
 }

@@ -10,8 +10,8 @@ use aya::maps::{MapData, MapInfo};
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use netd_common::map::flow::{FLOW_REPLY, FlowKey, FlowValue, twin};
 use netd_common::map::{
-    ABI, COUNTERS, DROPS, FLOW_STATS, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4,
-    FRAGMENTS_V6, MapSpec, PUBLISHED_HITS, SNAT_PROBES, SOCKET_PEERS,
+    ABI, COUNTERS, DROPS, FLOW_STATS, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS,
+    MapSpec, PUBLISHED_HITS, SNAT_PROBES, SOCKET_PEERS,
 };
 use netd_common::{Address, Ipv4, Ipv6};
 
@@ -26,16 +26,8 @@ use super::syscall::monotonic_s;
 const WALK_LEN: usize = 4096;
 
 /// What the kernel side wrote and only a change of size carries over as it is.
-const COPIED: [MapSpec; 8] = [
-    FRAGMENTS_V4,
-    FRAGMENTS_V6,
-    SOCKET_PEERS,
-    COUNTERS,
-    PUBLISHED_HITS,
-    DROPS,
-    FLOW_STATS,
-    SNAT_PROBES,
-];
+const COPIED: [MapSpec; 7] =
+    [FRAGMENTS, SOCKET_PEERS, COUNTERS, PUBLISHED_HITS, DROPS, FLOW_STATS, SNAT_PROBES];
 
 /// Everything that is to be taken over.
 #[derive(Debug, Default)]

@@ -104,6 +104,11 @@ impl OpenMap {
         self.capacity
     }
 
+    /// Length of a value, of all CPUs' values where each has its own.
+    pub(super) fn value_len(&self) -> usize {
+        self.value_len
+    }
+
     /// Writes entries.
     pub(super) fn put(&self, keys: &[u8], values: &[u8]) -> Result<(), DataplaneError> {
         self.raw().update(keys, values).map_err(|source| self.failed("write", source))

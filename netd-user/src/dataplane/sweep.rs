@@ -1,4 +1,4 @@
-//! Garbage collection of expired flows.
+//! Garbage collection of expired flows, and of fragments whose first never came (`held`).
 //!
 //! Law: a connection goes only when both of its entries are past their time and neither has moved
 //! since it was read; its entries go together.
@@ -17,6 +17,8 @@ use super::batch::Cursor;
 use super::maps::{Maps, OpenMap};
 use super::syscall::monotonic_s;
 
+mod held;
+
 /// Entries of each table that one call looks at: some milliseconds.
 const SHARD_LEN: usize = 16_384;
 
@@ -34,6 +36,8 @@ pub struct Swept {
     pub scanned: u64,
     /// Entries removed.
     pub removed: u64,
+    /// Fragments whose first never came.
+    pub expired: u64,
 }
 
 impl Sweeper {
@@ -55,24 +59,12 @@ impl Sweeper {
         let mut swept = Swept::default();
         self.table::<Ipv4>(&FLOWS_NEW_V4, 0, &clock, &mut swept)?;
         self.table::<Ipv6>(&FLOWS_NEW_V6, 1, &clock, &mut swept)?;
-        self.book(swept.removed)?;
+        // On this one CPU's behalf: nobody else writes the slot.
+        held::add(self.maps.get(&FLOW_STATS), FlowStat::EmbryonicSwept, swept.removed)?;
         self.table::<Ipv4>(&FLOWS_V4, 2, &clock, &mut swept)?;
         self.table::<Ipv6>(&FLOWS_V6, 3, &clock, &mut swept)?;
+        swept.expired = held::sweep(&self.maps, now_s)?;
         Ok(swept)
-    }
-
-    /// Notes how many entries of embryonic flows went, on this one CPU's behalf: nobody else writes
-    /// the slot.
-    fn book(&self, removed: u64) -> Result<(), DataplaneError> {
-        let slot = (FlowStat::EmbryonicSwept as u32).to_ne_bytes();
-        let stats = self.maps.get(&FLOW_STATS);
-        let Some(mut cpus) = stats.lookup(&slot)?.filter(|_| removed > 0) else {
-            return Ok(());
-        };
-        if let Some(first) = cpus.first_chunk_mut::<8>() {
-            *first = (u64::from_ne_bytes(*first) + removed).to_ne_bytes();
-        }
-        stats.put(&slot, &cpus)
     }
 
     fn table<A: Address>(

@@ -21,7 +21,7 @@ impl Driver for Bridge {
             add_endpoint_link(Attachment { endpoint, network }, context, desired);
         }
         if let Some(switch) = Switch::of(network, context) {
-            switch.add(&mut desired.tables);
+            switch.add(&context.topology, &mut desired.tables);
         }
     }
 }

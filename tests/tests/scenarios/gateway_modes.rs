@@ -85,6 +85,37 @@ fn routed_network_ignores_host_ports_says_so_and_is_not_masqueraded() {
 }
 
 #[test]
+fn routed_network_answers_by_its_own_address_where_another_network_is_the_way_out() {
+    let world = World::new();
+    let daemon = world.daemon();
+    of_mode(&daemon, "app", "routed", &SUBNETS);
+    network(&daemon, "out", &[]);
+    lead_outside_to_containers(&world);
+    let web = container(&daemon, "web", "app", &PORTS);
+    daemon.ok(&["network", "connect", "--gw-priority", "1", "out", "web"]).unwrap();
+    let clients: [IpAddr; 2] = [ROUTER_V4.into(), ROUTER_V6.into()];
+    let before = drops(&daemon, "spoofed_source");
+    for (client, own) in clients.into_iter().zip(web.addresses("app").unwrap()) {
+        let target = SocketAddr::new(own, 7000);
+        let _tcp = tcp_echo_server(&web.netns, target).unwrap();
+        let _udp = udp_echo_server(&web.netns, target).unwrap();
+        assert!(pings(world.outside.netns(), own), "{own}");
+        for transport in Transport::ALL {
+            let answer = transport.ask(world.outside.netns(), target).unwrap();
+            assert_eq!((answer.seen_as.ip(), answer.from), (client, target), "{transport:?}");
+            assert!(is_reached(world.host.netns(), target, transport), "{target} from the host");
+        }
+    }
+    // What the container asks by itself leaves by its way out, in the host's name.
+    for (target, host) in [WORLD_V4.into(), WORLD_V6.into()].into_iter().zip(world.uplink()) {
+        let target = SocketAddr::new(target, 7000);
+        let _tcp = tcp_echo_server(world.outside.netns(), target).unwrap();
+        assert_eq!(Transport::Tcp.ask(&web.netns, target).unwrap().seen_as.ip(), host);
+    }
+    assert_eq!(drops(&daemon, "spoofed_source"), before);
+}
+
+#[test]
 fn unprotected_network_is_open_on_every_port_and_masqueraded_on_the_way_out() {
     let world = World::new();
     let daemon = world.daemon();

@@ -3,21 +3,20 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use netd_common::map::endpoint::{AddressKey, AddressValue};
 use netd_common::map::flow::{FlowKey, FlowValue};
-use netd_common::map::fragment::{FragmentKey, FragmentValue};
 use netd_common::map::network::HostAddressValue;
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Family, IfIndex, NetworkIndex, V4, V6};
 
 use super::super::host::{find_socket, route_v4, route_v6, tuple_v4, tuple_v6};
 use super::{
-    ADDRESSES_V4, ADDRESSES_V6, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4,
-    FRAGMENTS_V6, HOST_ADDRS_V4, HOST_ADDRS_V6, Maps, PUBLISHED_V4, PUBLISHED_V6, SUBNETS_V4,
-    SUBNETS_V6, copy_in_order, embryonic_taken,
+    ADDRESSES_V4, ADDRESSES_V6, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, HOST_ADDRS_V4,
+    HOST_ADDRS_V6, Maps, PUBLISHED_V4, PUBLISHED_V6, SUBNETS_V4, SUBNETS_V6, copy_in_order,
+    embryonic_taken,
 };
 use crate::tables::{FamilyTables, FlowTable, Insert, InsertError, Route};
 
 macro_rules! family_tables {
-    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $fragments:ident, $route:ident, $tuple:ident) => {
+    ($family:ty, $addresses:ident, $subnets:ident, $host:ident, $published:ident, $flows:ident, $flows_new:ident, $route:ident, $tuple:ident) => {
         impl FamilyTables<$family> for Maps {
             #[inline(always)]
             fn address(&self, key: &AddressKey<<$family as Family>::Addr>) -> Option<AddressValue> {
@@ -130,25 +129,6 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
-            fn fragment(
-                &self,
-                key: &FragmentKey<<$family as Family>::Addr>,
-            ) -> Option<FragmentValue> {
-                // SAFETY: copied at once; a datagram's fragments all leave the same behind.
-                unsafe { $fragments.get(key) }.copied()
-            }
-
-            #[inline(always)]
-            fn remember_fragment(
-                &mut self,
-                key: &FragmentKey<<$family as Family>::Addr>,
-                value: &FragmentValue,
-            ) {
-                // A full table evicts; without memory the later fragments are dropped and counted.
-                let _refused = $fragments.insert(key, value, 0);
-            }
-
-            #[inline(always)]
             fn route(
                 &self,
                 device: IfIndex,
@@ -175,7 +155,6 @@ family_tables!(
     PUBLISHED_V4,
     FLOWS_V4,
     FLOWS_NEW_V4,
-    FRAGMENTS_V4,
     route_v4,
     tuple_v4
 );
@@ -187,7 +166,6 @@ family_tables!(
     PUBLISHED_V6,
     FLOWS_V6,
     FLOWS_NEW_V6,
-    FRAGMENTS_V6,
     route_v6,
     tuple_v6
 );

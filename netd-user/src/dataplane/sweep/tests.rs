@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use netd_common::Be16;
+use netd_common::map::FRAGMENTS_HELD;
+use netd_common::map::counter::{DropKey, TrafficCounter};
 use netd_common::map::flow::{FLOW_ASSURED, FLOW_REPLY};
+use netd_common::map::fragment::{FragmentKey, HELD_LEN, HELD_S, HeldKey, HeldValue};
 use netd_common::wire::{TCP, UDP};
+use netd_common::{Be16, DropReason, EndpointIndex, Hook, NetworkIndex};
 
 use super::*;
 use crate::dataplane::object::DATAPLANE_OBJECT;
@@ -124,7 +127,9 @@ fn sweep_all(place: &Place, now_s: u32) -> Swept {
     let mut all = Swept::default();
     for _ in 0..=CAPACITY as usize / SHARD_LEN + 1 {
         let swept = sweeper.sweep_at(now_s).unwrap();
-        all = Swept { scanned: all.scanned + swept.scanned, removed: all.removed + swept.removed };
+        all.scanned += swept.scanned;
+        all.removed += swept.removed;
+        all.expired += swept.expired;
     }
     all
 }
@@ -205,4 +210,30 @@ fn swept_embryonic_entries_are_no_evicted_ones() {
     assert_eq!(evicted(), 4, "of six entries, two are there");
     assert_eq!(sweep_all(&place, NOW).removed, 2);
     assert_eq!(evicted(), 4);
+}
+
+#[test]
+fn held_fragments_expire_after_their_time_and_only_those_taken_from_their_way_are_drops() {
+    let place = Place::new();
+    let drop = DropKey {
+        endpoint: EndpointIndex(3),
+        network: NetworkIndex(1),
+        reason: DropReason::FragmentExpired as u16,
+        hook: Hook::FromContainer as u16,
+    };
+    let copy = DropKey { reason: 0, ..drop };
+    for (slot, drop, held_s) in [(0, drop, NOW), (1, copy, NOW), (2, drop, NOW), (3, drop, NOW + 1)]
+    {
+        let key = HeldKey { datagram: FragmentKey::default(), slot };
+        let value = HeldValue { held_s, len: 100, drop, bytes: [0; HELD_LEN] };
+        let (key, value) = (bytemuck::bytes_of(&key), bytemuck::bytes_of(&value));
+        place.dataplane().put(&FRAGMENTS_HELD, key, value).unwrap();
+    }
+    assert_eq!(sweep_all(&place, NOW + HELD_S).expired, 0);
+    assert_eq!(sweep_all(&place, NOW + HELD_S + 1).expired, 3);
+    assert_eq!(sweep_all(&place, NOW + HELD_S + 2).expired, 1);
+    let stats = place.dataplane().stats();
+    let counted = TrafficCounter { packets: 3, bytes: 300 };
+    assert_eq!(stats.drops().unwrap(), BTreeMap::from([(drop, counted)]));
+    assert_eq!(stats.flow_stats().unwrap()["fragments_expired"], 4);
 }

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use netd_common::map::endpoint::{
-    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
-    MemberKey, StationKey, StationValue,
+    ADDRESS_IS_ELSEWHERE, ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC,
+    EndpointValue, MemberKey, StationKey, StationValue,
 };
 use netd_common::map::network::{
     HostAddressValue, ICC_DISABLED, INTERNAL, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, OPEN_V4,
@@ -16,7 +16,7 @@ use netd_common::map::network::{
 use netd_common::{EndpointIndex, IfIndex, Ipv4, Ipv6, MacAddr, NetworkIndex};
 
 use super::links::gateway_addresses;
-use crate::compile::topology::{AddressFamily, gateway_mode, speaks};
+use crate::compile::topology::{AddressFamily, Topology, gateway_mode, speaks};
 use crate::desired::Tables;
 use crate::driver::Context;
 use crate::model::network::{AntiSpoof, GatewayMode};
@@ -53,7 +53,7 @@ impl<'a> Switch<'a> {
     }
 
     /// Adds all that the packet path knows of it.
-    pub(super) fn add(&self, tables: &mut Tables) {
+    pub(super) fn add(&self, topology: &Topology<'_>, tables: &mut Tables) {
         tables.networks.insert(self.index.0, self.network_value());
         tables.gateways.insert(self.gateway, self.index.0);
         for ifindex in &self.trusted {
@@ -66,6 +66,7 @@ impl<'a> Switch<'a> {
             let key = MemberKey { network: self.index, slot };
             tables.members.insert(key, *ifindex);
             self.add_endpoint(endpoint, *ifindex, tables);
+            self.add_addresses_elsewhere((endpoint, *ifindex), topology, tables);
         }
     }
 
@@ -148,6 +149,36 @@ impl<'a> Switch<'a> {
         }
     }
 
+    /// What the outside asks by an address of another network is answered by the sandbox's way out.
+    fn add_addresses_elsewhere(
+        &self,
+        (endpoint, ifindex): (&Endpoint, IfIndex),
+        topology: &Topology<'_>,
+        tables: &mut Tables,
+    ) {
+        let Some(sandbox) = endpoint.sandbox else { return };
+        let value = AddressValue {
+            endpoint: EndpointIndex(endpoint.index),
+            ifindex,
+            mac: endpoint.mac,
+            flags: ADDRESS_IS_ELSEWHERE,
+        };
+        for family in AddressFamily::ALL {
+            let way_out = topology.gateway(sandbox, family);
+            if way_out.is_none_or(|it| it.endpoint.id != endpoint.id) {
+                continue;
+            }
+            for other in topology.attachments(sandbox) {
+                if other.network.id != self.network.id
+                    && is_asked_by_address(other.network, family)
+                    && let Some(addr) = other.address(family)
+                {
+                    self.add_address(addr, value, tables);
+                }
+            }
+        }
+    }
+
     fn endpoint_value(&self, endpoint: &Endpoint) -> EndpointValue {
         EndpointValue {
             index: EndpointIndex(endpoint.index),
@@ -204,6 +235,15 @@ fn way_out(network: &Network, family: AddressFamily) -> u32 {
         GatewayMode::Routed => routed,
         GatewayMode::Isolated => 0,
     }
+}
+
+/// Whether the outside reaches containers of a network by their own addresses.
+fn is_asked_by_address(network: &Network, family: AddressFamily) -> bool {
+    let is_open = match gateway_mode(network, family) {
+        GatewayMode::NatUnprotected | GatewayMode::Routed => true,
+        GatewayMode::Nat | GatewayMode::Isolated => !network.bridge.trusted.is_empty(),
+    };
+    is_open && !network.internal
 }
 
 /// RFC 4291: `fe80::` and the modified EUI-64 of the MAC.
