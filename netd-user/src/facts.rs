@@ -1,5 +1,6 @@
 //! What the compiler may know of the host: a snapshot, taken by `link`, read by pure code.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,7 +50,7 @@ pub struct LinkFact {
     /// Administratively up.
     pub up: bool,
     /// Kind as netlink names it (`veth`, `bridge`), empty for physical links.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
 }
 
 /// A way out of the host.

@@ -15,6 +15,7 @@ mod memory;
 pub mod remains;
 mod resolvers;
 mod resources;
+mod standing;
 mod tables;
 
 use std::borrow::Cow;
@@ -286,13 +287,11 @@ impl<E: Effects> Reconciler<E> {
 
     /// Links that others deleted, replaced or took down.
     fn forget_gone(&mut self, facts: &HostFacts) {
-        let index = |seen: &HostFacts, name: &String| seen.links.get(name).map(|link| link.ifindex);
-        let seen = &self.seen;
-        let stands =
-            |name: &String| index(facts, name).is_some_and(|now| index(seen, name) == Some(now));
-        self.held.links.retain(|name, _| stands(name));
-        self.held.programs.retain(|(name, _)| stands(name));
-        self.held.up.retain(|name| stands(name) && facts.links[name].up);
+        let standing = || standing::Links::between(&self.seen, facts);
+        let (mut links, mut programs, mut up) = (standing(), standing(), standing());
+        self.held.links.retain(|name, _| links.find(name).is_some());
+        self.held.programs.retain(|(name, _)| programs.find(name).is_some());
+        self.held.up.retain(|name| up.find(name).is_some_and(|link| link.up));
     }
 
     /// Links that can't be changed into what is desired go first, with all that refers to them.

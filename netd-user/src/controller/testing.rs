@@ -224,7 +224,7 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 fn facts() -> HostFacts {
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-    let link = LinkFact { ifindex: IfIndex(2), mac, mtu: 1460, up: true, kind: String::new() };
+    let link = LinkFact { ifindex: IfIndex(2), mac, mtu: 1460, up: true, kind: "".into() };
     let v4 = "192.0.2.10".parse().expect("address");
     let uplink = UplinkFact {
         name: "eth0".to_owned(),

@@ -3,6 +3,7 @@
 //! Law: whatever order dumps and notifications come in, the cache ends where the last word of the
 //! kernel on each object leaves it. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -307,8 +308,12 @@ fn has_ethernet(kind: LinkLayerType) -> bool {
     )
 }
 
-fn kind_of(part: &LinkInfo) -> Option<String> {
-    if let LinkInfo::Kind(kind) = part { Some(kind.to_string()) } else { None }
+/// Facts are copied with every change of the host: the kinds of our own links take no memory then.
+fn kind_of(part: &LinkInfo) -> Option<Cow<'static, str>> {
+    let LinkInfo::Kind(kind) = part else { return None };
+    let kind = kind.to_string();
+    let own = ["veth", "bridge"].into_iter().find(|own| *own == kind);
+    Some(own.map_or(Cow::Owned(kind), Cow::Borrowed))
 }
 
 fn address_of(message: &AddressMessage) -> Option<((u32, IpAddr), AddressRecord)> {
