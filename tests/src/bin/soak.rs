@@ -36,8 +36,15 @@ fn churn(plan: Plan) -> Result<()> {
     let host = lab.host(&outside)?;
     let report = soak::run(&host, &outside, plan)?;
     println!(
-        "{} operations, {} of them refused as they must be, {} probes, {} restarts",
-        report.steps, report.refused, report.probes, report.restarts
+        "{} operations, {} of them refused as they must be; {} probes, {} answered at the second try; \
+         {} restarts, {} processes killed, {} comparisons",
+        report.steps,
+        report.refused,
+        report.probes,
+        report.second_tries,
+        report.restarts,
+        report.killed,
+        report.comparisons
     );
     print!("{}", report.table);
     Ok(())
