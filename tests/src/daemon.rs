@@ -133,7 +133,12 @@ impl<'host> Daemon<'host> {
 
     /// Starts the host's daemon with further variables of the environment, each `NAME=VALUE`.
     pub fn start_in(host: &'host Host, environment: &[&str]) -> Result<Self> {
-        Self::start_with(host, Places::of(host), "", &[environment, &["netd"]].concat())
+        Self::start_in_with(host, environment, "")
+    }
+
+    /// The same with further `settings` (TOML).
+    pub fn start_in_with(host: &'host Host, environment: &[&str], settings: &str) -> Result<Self> {
+        Self::start_with(host, Places::of(host), settings, &[environment, &["netd"]].concat())
     }
 
     /// Starts the host's daemon where not all can be had that its store asks for.
@@ -153,6 +158,29 @@ impl<'host> Daemon<'host> {
     /// or, as `start:7`, of its whole life. A daemon that dies before it serves is an error.
     pub fn start_dying(host: &'host Host, point: &str) -> Result<Self> {
         Self::start_in(host, &[&format!("NETD_FAULT_KILL={point}")])
+    }
+
+    /// Starts a version of the host's daemon that is killed at the `point`-th change of its start; false
+    /// where the start has fewer, and the daemon was ended by force when it served.
+    pub fn start_and_die(
+        host: &'host Host,
+        program: &str,
+        settings: &str,
+        point: u32,
+    ) -> Result<bool> {
+        let kill = format!("NETD_FAULT_KILL=start:{point}");
+        let mut daemon = Self::spawn(host, Places::of(host), settings, &[&kill, program])?;
+        let socket = daemon.places.socket();
+        let died = eventually("the daemon's death or its answer", READY_WITHIN, || {
+            if let Some(status) = daemon.child.try_wait()? {
+                let killed = status.signal() == Some(Signal::SIGKILL as i32);
+                ensure!(killed, "it ended otherwise ({status}): {}", daemon.places.log());
+                return Ok(Some(true));
+            }
+            let answers = socket.exists() && daemon.cli(&["status"])?.code == Some(0);
+            Ok(answers.then_some(false))
+        })?;
+        daemon.crash().map(|_| died)
     }
 
     /// Whether its process has ended.
@@ -226,6 +254,11 @@ impl<'host> Daemon<'host> {
         let said = self.cli(arguments)?;
         ensure!(said.code == Some(0), "`netd {}` failed: {said:?}", arguments.join(" "));
         Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// The host that it runs on.
+    pub fn host(&self) -> &'host Host {
+        self.host
     }
 
     /// Its places, for another daemon that continues this one's work.

@@ -62,13 +62,13 @@ fn busy_connection_survives_restarts_of_the_daemon() {
 }
 
 /// A client that sends a word every millisecond over one connection, and hears them all in the end.
-struct Chatter {
+pub(super) struct Chatter {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: std::thread::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Chatter {
-    fn start(from: &netd_tests::Netns, target: SocketAddr) -> Self {
+    pub(super) fn start(from: &netd_tests::Netns, target: SocketAddr) -> Self {
         let connect = || Ok(std::net::TcpStream::connect(target)?);
         let stream = from.run(connect).unwrap();
         let stop = std::sync::Arc::default();
@@ -76,7 +76,7 @@ impl Chatter {
         Self { stop, thread: std::thread::spawn(move || chat(&stream, &told)) }
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn finish(self) -> anyhow::Result<()> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.thread.join().unwrap()
     }

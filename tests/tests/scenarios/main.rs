@@ -41,6 +41,7 @@ mod segment;
 mod settings;
 mod signals;
 mod soak;
+mod store;
 mod switch;
 mod topology;
 mod uninstall;

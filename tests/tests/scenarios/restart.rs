@@ -9,6 +9,7 @@ use netd_tests::process::build_next_version;
 use netd_tests::restarts::{self, Trial};
 use netd_tests::{Daemon, Lab};
 
+use super::life::Chatter;
 use super::{World, container, is_reached, network};
 
 /// What a loaded machine can do; `cargo xtask restarts` does more.
@@ -78,6 +79,80 @@ fn flows_survive_an_upgrade_to_another_layout_and_the_way_back_is_refused() {
     );
     let still = Daemon::start_version(&world.host, "netd-next").unwrap();
     assert_eq!(versions(&still), after, "a refusal changes nothing");
+}
+
+/// A host that is taken over piece by piece, by daemons that die on the way.
+const SMALL: Volume =
+    Volume { packets_per_s: 1_500, connections: 8, pause: Duration::from_millis(20) };
+/// No start has as many points.
+const POINTS_AT_MOST: u32 = 400;
+
+#[test]
+fn kill_at_any_effect_of_a_change_of_size_loses_nothing_and_the_next_start_completes_it() {
+    let world = World::alone();
+    let settings = |size: u32| format!("[flow-table]\nsize = {size}");
+    let sizes = [4_096, 16_384];
+    let mut daemon = Daemon::start(&world.host, &settings(sizes[0])).unwrap();
+    Load::prepare(&daemon).unwrap();
+    let load = Load::start(&daemon, &world.host, &world.outside, SMALL).unwrap();
+    for point in 1..POINTS_AT_MOST {
+        daemon.stop().unwrap();
+        let to = sizes[point as usize % 2];
+        let died = Daemon::start_and_die(&world.host, "netd", &settings(to), point).unwrap();
+        load.go_on(10).unwrap();
+        daemon = Daemon::start(&world.host, &settings(to)).unwrap();
+        assert_eq!(capacity(&daemon, "flows_v4"), u64::from(to), "killed at {point}");
+        assert_eq!(versions(&daemon).len(), 1, "killed at {point}: earlier pins are left");
+        assert_eq!(daemon.cli(&["status"]).unwrap().code, Some(0), "killed at {point}");
+        if !died {
+            println!("{} points", point - 1);
+            assert!(point > 20, "only {} points", point - 1);
+            return load.finish().unwrap().check().unwrap();
+        }
+    }
+    panic!("a start has no {POINTS_AT_MOST} points");
+}
+
+/// The way back from a later layout is refused: each time the host begins with the earlier one anew, and
+/// its containers with new flows.
+#[test]
+fn kill_at_any_effect_of_an_upgrade_keeps_established_flows_and_the_next_start_completes_it() {
+    build_next_version().unwrap();
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    let web = container(&daemon, "web", "app", &["-p", "8080:7000", "-p", "8080:7000/udp"]);
+    let _servers = web.serve_all(7000).unwrap();
+    let pins = daemon.places().bpffs().to_owned();
+    daemon.stop().unwrap();
+    for point in 1..POINTS_AT_MOST {
+        std::fs::remove_dir_all(&pins).unwrap();
+        world.daemon().stop().unwrap();
+        let flows: Vec<Chatter> = world
+            .uplink()
+            .map(|address| Chatter::start(world.outside.netns(), SocketAddr::new(address, 8080)))
+            .into();
+        let died = Daemon::start_and_die(&world.host, "netd-next", "", point).unwrap();
+        let next = Daemon::start_version(&world.host, "netd-next").unwrap();
+        assert_eq!(versions(&next).len(), 1, "killed at {point}: earlier pins are left");
+        for flow in flows {
+            flow.finish().unwrap_or_else(|error| panic!("killed at {point}: {error:#}"));
+        }
+        for address in world.uplink() {
+            let target = SocketAddr::new(address, 8080);
+            for transport in Transport::ALL {
+                assert!(is_reached(world.outside.netns(), target, transport), "at {point}");
+            }
+        }
+        assert_eq!(next.cli(&["status"]).unwrap().code, Some(0), "killed at {point}");
+        next.stop().unwrap();
+        if !died {
+            println!("{} points", point - 1);
+            assert!(point > 20, "only {} points", point - 1);
+            return;
+        }
+    }
+    panic!("a start has no {POINTS_AT_MOST} points");
 }
 
 #[test]

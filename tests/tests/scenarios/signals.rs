@@ -25,9 +25,22 @@ impl Manager {
         Self { socket, path }
     }
 
-    fn start<'a>(&self, world: &'a World, further: &[&str]) -> Daemon<'a> {
+    fn start<'a>(&self, world: &'a World, further: &[&str], settings: &str) -> Daemon<'a> {
         let socket = format!("NOTIFY_SOCKET={}", self.path);
-        Daemon::start_in(&world.host, &[&[socket.as_str()], further].concat()).unwrap()
+        let environment = [&[socket.as_str()], further].concat();
+        Daemon::start_in_with(&world.host, &environment, settings).unwrap()
+    }
+
+    /// Reads on until nothing has come for so long; false where messages never cease.
+    fn falls_silent(&self, silence: Duration) -> bool {
+        self.socket.set_read_timeout(Some(silence)).unwrap();
+        let end = std::time::Instant::now() + HEARD_WITHIN;
+        let silent = std::iter::from_fn(|| {
+            (std::time::Instant::now() < end).then(|| self.socket.recv(&mut [0; 1024]).is_err())
+        })
+        .any(|silent| silent);
+        self.socket.set_read_timeout(Some(HEARD_WITHIN)).unwrap();
+        silent
     }
 
     /// Reads on until a message has a line that begins like this; the whole message.
@@ -47,7 +60,7 @@ impl Manager {
 fn the_service_manager_is_told_of_start_life_reload_and_end() {
     let world = World::new();
     let manager = Manager::listen(&world);
-    let daemon = manager.start(&world, &["WATCHDOG_USEC=300000"]);
+    let daemon = manager.start(&world, &["WATCHDOG_USEC=300000"], "");
     let ready = manager.hears("READY=1");
     assert!(ready.contains("STATUS=serving: 3 networks, 0 endpoints"), "{ready}");
     for _ in 0..3 {
@@ -65,6 +78,38 @@ fn the_service_manager_is_told_of_start_life_reload_and_end() {
     let stopping = manager.hears("STOPPING=1");
     assert!(stopping.contains("STATUS=stopping; the dataplane goes on"), "{stopping}");
     daemon.stop().unwrap();
+}
+
+/// The controller reads the host's resolv.conf: one that never ends holds it up, as a dead disk would.
+#[test]
+fn a_watchdog_is_fed_by_the_controller_alone_and_traffic_outlives_one_that_is_stuck() {
+    let world = World::new();
+    let manager = Manager::listen(&world);
+    let file = world.host.directory().join("resolv.conf");
+    fs::write(&file, "nameserver 203.0.113.1\n").unwrap();
+    let settings = format!("resolv-conf = '{}'", file.display());
+    let daemon = manager.start(&world, &["WATCHDOG_USEC=300000"], &settings);
+    network(&daemon, "app", &[]);
+    let web = container(&daemon, "web", "app", &["-p", "8080:7000"]);
+    let _servers = web.serve_all(7000).unwrap();
+    manager.hears("WATCHDOG=1");
+    let endless = [world.host.directory().join("endless"), world.host.directory().join("link")];
+    nix::unistd::mkfifo(&endless[0], nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::hard_link(&endless[0], &endless[1]).unwrap();
+    fs::rename(&endless[1], &file).unwrap();
+    assert!(manager.falls_silent(Duration::from_secs(3)), "ten times the watchdog's patience");
+    for address in world.uplink() {
+        let target = std::net::SocketAddr::new(address, 8080);
+        let tcp = netd_tests::container::Transport::Tcp;
+        assert!(super::is_reached(world.outside.netns(), target, tcp), "{target}");
+    }
+    let whole = world.host.directory().join("whole");
+    fs::write(&whole, "nameserver 203.0.113.1\n").unwrap();
+    fs::rename(&whole, &file).unwrap();
+    // Whoever waits for the end gets it.
+    drop(fs::OpenOptions::new().write(true).open(&endless[0]).unwrap());
+    manager.hears("WATCHDOG=1");
+    daemon.ok(&["sandbox", "rm", "web"]).unwrap();
 }
 
 #[test]
