@@ -208,6 +208,22 @@ const fn mix(hash: u64, value: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// Layouts by their revision; the last is the present one.
+    #[cfg(not(feature = "next-layout"))]
+    const RECORDED: &[(u32, u64)] = &[(1, 0)];
+
+    #[cfg(not(feature = "next-layout"))]
+    #[test]
+    fn a_layout_that_changes_gets_a_revision_of_its_own() {
+        let told = format!(
+            "the maps are not those of revision {LAYOUT_REVISION}: raise LAYOUT_REVISION, add the \
+             revision with {ABI:#018x} here and, if flows are to survive, a converter from the last \
+             one in netd-user/src/dataplane/convert.rs"
+        );
+        assert_eq!(RECORDED.last(), Some(&(LAYOUT_REVISION, ABI)), "{told}");
+        assert!(RECORDED.iter().zip(1..).all(|((revision, _), number)| *revision == number));
+    }
+
     #[test]
     fn names_fit_the_kernel_and_are_unique() {
         for (i, map) in MAPS.iter().enumerate() {

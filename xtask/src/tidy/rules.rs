@@ -109,6 +109,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("netd-user/src/dataplane/pin.rs", "owns the descriptor that a bpf call returns"),
     ("netd-user/src/dataplane/events.rs", "lends the runtime the ring buffer's descriptor"),
     ("netd-user/src/link/netns.rs", "enters a namespace in a child before it execs"),
+    ("netd-user/src/link/inside.rs", "lends the runtime a netlink descriptor"),
     ("netd-user/src/cli/process.rs", "prepares a child between fork and exec"),
     ("netd-user/src/daemon/inherited.rs", "adopts the sockets that the service manager passes"),
     ("netd-user/src/dns/host.rs", "lends the runtime an inotify descriptor"),
@@ -156,12 +157,40 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
 }
 
-/// Tests stand last, in a module of their own.
 fn lines_without_tests(text: &str) -> usize {
+    lines_of_tests(text).into_iter().filter(|of_test| !of_test).count()
+}
+
+/// Which lines belong to modules that are built for tests only, whether they stand here or elsewhere.
+fn lines_of_tests(text: &str) -> Vec<bool> {
     let lines: Vec<_> = text.lines().collect();
-    let tests =
-        lines.windows(2).position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod "));
-    tests.unwrap_or(lines.len())
+    let mut of_tests = vec![false; lines.len()];
+    let mut at = 0;
+    while at < lines.len() {
+        let len = if lines[at] == "#[cfg(test)]" { module_len(&lines[at..]) } else { 0 };
+        of_tests[at..at + len].fill(true);
+        at += len.max(1);
+    }
+    of_tests
+}
+
+/// How many lines a module takes that attributes stand before; none where it is no module.
+fn module_len(lines: &[&str]) -> usize {
+    let attributes = lines.iter().take_while(|line| line.starts_with("#[")).count();
+    let Some(declared) = lines.get(attributes) else { return 0 };
+    let is_module =
+        words(declared).map(|(_, word)| word).find(|word| *word != "pub") == Some("mod");
+    if !is_module || declared.ends_with(';') {
+        return if is_module { attributes + 1 } else { 0 };
+    }
+    let body = lines[attributes..].iter().position(|line| *line == "}");
+    body.map_or(lines.len(), |end| attributes + end + 1)
+}
+
+/// The other lines, with their numbers from 0.
+fn lines_but_tests(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = code.lines().zip(lines_of_tests(code)).enumerate();
+    lines.filter(|(_, (_, of_test))| !of_test).map(|(index, (line, _))| (index, line))
 }
 
 fn check_reserved(path: &str, source: &Source, report: &mut impl FnMut(usize, String)) {
@@ -173,8 +202,7 @@ fn check_reserved(path: &str, source: &Source, report: &mut impl FnMut(usize, St
         .iter()
         .filter(|rule| is_within(path, rule.scope) && !is_within(path, rule.allowed));
     for rule in rules {
-        let lines = source.code.lines().take(lines_without_tests(&source.code));
-        for (index, line) in lines.enumerate() {
+        for (index, line) in lines_but_tests(&source.code) {
             if let Some((_, word)) = words(line).find(|(_, word)| rule.words.contains(word)) {
                 report(index + 1, format!("`{word}`: {}", rule.says));
             }
@@ -227,8 +255,7 @@ fn check_model_owner(path: &str, source: &Source, report: &mut impl FnMut(usize,
     if !is_within(path, &["netd-user/src/"]) || is_within(path, &OWNERS) {
         return;
     }
-    let lines = source.code.lines().take(lines_without_tests(&source.code));
-    for (index, line) in lines.enumerate() {
+    for (index, line) in lines_but_tests(&source.code) {
         if line.contains("&mut Model") {
             report(index + 1, "only the controller changes the model".to_owned());
         }
@@ -287,6 +314,16 @@ mod tests {
         assert_eq!(broken("tests/tests/a.rs", &long), []);
         let tested = format!("#[cfg(test)]\nmod tests {{\n{long}}}\n");
         assert_eq!(broken("netd-user/src/a.rs", &tested), []);
+    }
+
+    #[test]
+    fn what_stands_behind_a_test_module_counts() {
+        let long = "fn f() {}\n".repeat(LINES_AT_MOST);
+        for tests in ["#[cfg(test)]\nmod memory;\n", "#[cfg(test)]\nmod tests {\n}\n"] {
+            assert_eq!(broken("netd-user/src/a.rs", &format!("{tests}{long}")).len(), 1, "{tests}");
+        }
+        let named = "#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;\nuse aya::Ebpf;\n";
+        assert_eq!(broken("netd-user/src/controller.rs", named).len(), 1);
     }
 
     #[test]
