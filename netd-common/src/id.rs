@@ -15,6 +15,8 @@ pub struct NetworkIndex(pub u32);
 impl NetworkIndex {
     /// The scope of packets on an uplink.
     pub const HOST: Self = Self(0);
+    /// Stands in counters for networks that are gone; the packet path never counts under it.
+    pub const GONE: Self = Self(u32::MAX);
 }
 
 /// An endpoint's number in the dataplane: the slot of its counters. 0 stands for "no endpoint".
@@ -25,6 +27,8 @@ pub struct EndpointIndex(pub u32);
 impl EndpointIndex {
     /// Counted against no endpoint: packets of the host or of strangers.
     pub const NONE: Self = Self(0);
+    /// Stands in counters for endpoints that are gone; the packet path never counts under it.
+    pub const GONE: Self = Self(u32::MAX);
 }
 
 /// A 16-bit number in network byte order, as a port or ICMP echo id stands in a packet.

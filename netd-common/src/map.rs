@@ -215,12 +215,13 @@ mod tests {
     #[cfg(not(feature = "next-layout"))]
     #[test]
     fn a_layout_that_changes_gets_a_revision_of_its_own() {
-        let told = format!(
+        assert_eq!(
+            RECORDED.last(),
+            Some(&(LAYOUT_REVISION, ABI)),
             "the maps are not those of revision {LAYOUT_REVISION}: raise LAYOUT_REVISION, add the \
              revision with {ABI:#018x} here and, if flows are to survive, a converter from the last \
              one in netd-user/src/dataplane/convert.rs"
         );
-        assert_eq!(RECORDED.last(), Some(&(LAYOUT_REVISION, ABI)), "{told}");
         assert!(RECORDED.iter().zip(1..).all(|((revision, _), number)| *revision == number));
     }
 

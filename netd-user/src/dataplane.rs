@@ -14,6 +14,7 @@ pub mod object;
 mod pin;
 mod programs;
 pub mod remains;
+pub mod retire;
 pub mod stats;
 pub mod sweep;
 mod syscall;

@@ -8,6 +8,7 @@ pub mod errand;
 pub mod facts;
 mod gateway;
 pub mod host;
+mod inside;
 mod listener;
 mod netlink;
 pub mod netns;
@@ -15,7 +16,7 @@ pub mod resolver;
 pub mod sockets;
 mod sysctl;
 mod veth;
-pub mod watch;
+mod watch;
 
 use std::path::PathBuf;
 

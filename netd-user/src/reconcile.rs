@@ -16,35 +16,33 @@ pub mod remains;
 mod resolvers;
 mod resources;
 mod standing;
+mod steps;
+mod stock;
 mod tables;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytemuck::bytes_of;
-use netd_common::Hook;
-use netd_common::map::CONFIG;
-use netd_common::map::config::Config;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::dataplane::DataplaneError;
 use crate::dataplane::events::EventReader;
+use crate::dataplane::retire::Living;
 use crate::dataplane::stats::Stats;
 use crate::dataplane::sweep::Sweeper;
-use crate::desired::{Desired, HeldPort, Link};
+use crate::desired::{Desired, HeldPort};
 use crate::facts::HostFacts;
 use crate::link::LinkError;
 use crate::link::resolver::ResolverNews;
-use crate::link::watch;
 
 pub use effects::{Effects, Tended};
 pub use kernel::KernelEffects;
 
-use effects::{Entries, Observed};
+use effects::Observed;
 use remains::Remains;
-use tables::{Plan, Write};
+use stock::Stock;
 
 /// Where a daemon keeps what it has in the kernel, and how large.
 #[derive(Clone, Debug)]
@@ -70,6 +68,8 @@ pub struct ReconcilerOptions {
 pub struct Applied {
     /// Writes to the kernel: links, namespaces, programs, batches of entries, ports.
     pub changed: usize,
+    /// Links that were put right because something had gone inside their sandbox.
+    pub repaired: usize,
     /// Generation of the configuration after it.
     pub generation: u32,
 }
@@ -112,17 +112,6 @@ pub type Compile<'a> = &'a (dyn Fn(&HostFacts) -> Desired + Send + Sync);
 /// state that never settles must not hold the controller.
 const MAX_ROUNDS: usize = 3;
 
-/// How far it is known what is in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stock {
-    /// As held, but for links that the host tells are gone.
-    Taken,
-    /// Others may have changed what can be seen from the host; what is inside sandboxes stands.
-    HostSideOpen,
-    /// An error has left it open.
-    Open,
-}
-
 /// Holds what is in the kernel and changes it to what is desired.
 #[derive(Debug)]
 pub struct Reconciler<E = KernelEffects> {
@@ -132,9 +121,15 @@ pub struct Reconciler<E = KernelEffects> {
     stock: Stock,
     /// Whether a change has been made without a new generation.
     owes_generation: bool,
+    /// What counters were kept for before anything was deleted, until they have followed.
+    counted: Option<Living>,
+    /// Whether an earlier run may have left counters of what is gone.
+    owes_retirement: bool,
     /// The host as the last compilation saw it.
     seen: Arc<HostFacts>,
     changed: usize,
+    /// Links found to have lost something inside their sandbox.
+    strayed: usize,
 }
 
 impl Reconciler<KernelEffects> {
@@ -176,7 +171,7 @@ impl Reconciler<KernelEffects> {
 
     /// Fires, coalesced, when links, addresses or routes of the host changed.
     pub fn watch(&self) -> Result<tokio::sync::watch::Receiver<u64>, ReconcileError> {
-        Ok(watch::watch(self.effects.owner())?)
+        self.effects.watch()
     }
 
     /// Removes everything of ours from the host: links, namespaces, programs, maps, settings.
@@ -195,8 +190,11 @@ impl<E: Effects> Reconciler<E> {
             held: Observed::default(),
             stock: Stock::Open,
             owes_generation: true,
+            counted: None,
+            owes_retirement: true,
             seen: Arc::default(),
             changed: 0,
+            strayed: 0,
         }
     }
 
@@ -207,14 +205,15 @@ impl<E: Effects> Reconciler<E> {
 
     /// Makes the kernel match. Idempotent; after an error the next apply starts from what is there.
     pub async fn apply(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
-        self.changed = 0;
+        (self.changed, self.strayed) = (0, 0);
         let outcome = self.settle(compile).await;
         if outcome.is_err() {
             self.stock = Stock::Open;
             self.owes_generation = true;
         }
         outcome?;
-        Ok(Applied { changed: self.changed, generation: self.generation() })
+        let (changed, repaired) = (self.changed, self.strayed);
+        Ok(Applied { changed, repaired, generation: self.generation() })
     }
 
     /// The same after reading everything back, in case somebody else changed it.
@@ -241,6 +240,9 @@ impl<E: Effects> Reconciler<E> {
         let facts = self.effects.facts().await?;
         let mut desired = compile(&facts);
         self.sync(&desired, &facts).await?;
+        if std::mem::take(&mut self.owes_retirement) {
+            self.counted = Some(Living::of(&self.held.tables));
+        }
         self.retire_broken(&desired, &facts, compile).await?;
         self.hold_ports(&desired).await?;
         self.create_namespaces(&desired).await?;
@@ -254,317 +256,14 @@ impl<E: Effects> Reconciler<E> {
             desired = compile(&self.seen);
         }
         self.write(&desired, true).await?;
+        if let Some(before) = self.counted.take() {
+            self.effects.retire(&before, &Living::of(&self.held.tables)).await;
+        }
         self.remove(&desired).await
-    }
-
-    /// Takes stock where an error or another's hand has left it open what is there.
-    async fn sync(
-        &mut self,
-        desired: &Desired,
-        facts: &Arc<HostFacts>,
-    ) -> Result<(), ReconcileError> {
-        match self.stock {
-            Stock::Taken => self.forget_gone(facts),
-            Stock::HostSideOpen => {
-                self.forget_gone(facts);
-                self.held.links.retain(|_, link| matches!(link, Some(Link::Veth(_))));
-                self.take_stock(desired).await?;
-            }
-            Stock::Open => self.take_stock(desired).await?,
-        }
-        self.seen = Arc::clone(facts);
-        Ok(())
-    }
-
-    /// Reads back; the inside of links that are still held is trusted.
-    async fn take_stock(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let known = std::mem::take(&mut self.held.links);
-        let trusted = known.into_iter().filter_map(|(name, link)| Some((name, link?)));
-        self.held = self.effects.observe(desired, &trusted.collect()).await?;
-        self.stock = Stock::Taken;
-        Ok(())
-    }
-
-    /// Links that others deleted, replaced or took down.
-    fn forget_gone(&mut self, facts: &HostFacts) {
-        let standing = || standing::Links::between(&self.seen, facts);
-        let (mut links, mut programs, mut up) = (standing(), standing(), standing());
-        self.held.links.retain(|name, _| links.find(name).is_some());
-        self.held.programs.retain(|(name, _)| programs.find(name).is_some());
-        self.held.up.retain(|name| up.find(name).is_some_and(|link| link.up));
-    }
-
-    /// Links that can't be changed into what is desired go first, with all that refers to them.
-    async fn retire_broken(
-        &mut self,
-        desired: &Desired,
-        facts: &HostFacts,
-        compile: Compile<'_>,
-    ) -> Result<(), ReconcileError> {
-        let is_broken = |(name, held): &(&String, &Option<Link>)| {
-            desired.links.get(*name).is_some_and(|link| !can_change(held.as_ref(), link))
-        };
-        let broken: BTreeSet<String> =
-            self.held.links.iter().filter(is_broken).map(|(name, _)| name.clone()).collect();
-        if broken.is_empty() {
-            return Ok(());
-        }
-        let mut without = facts.clone();
-        without.links.retain(|name, _| !broken.contains(name));
-        let mut interim = compile(&without);
-        interim.links.retain(|name, _| !broken.contains(name));
-        interim.programs.retain(|(name, _)| !broken.contains(name));
-        self.write(&interim, false).await?;
-        for name in &broken {
-            self.remove_link(name).await?;
-        }
-        Ok(())
-    }
-
-    async fn hold_ports(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let missing = desired.held_ports.difference(&self.held.held_ports);
-        for port in missing.copied().collect::<Vec<_>>() {
-            self.effects.hold(port).await?;
-            self.held.held_ports.insert(port);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    async fn create_namespaces(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let missing = desired.namespaces.difference(&self.held.namespaces);
-        for path in missing.cloned().collect::<Vec<_>>() {
-            self.effects.create_namespace(&path).await?;
-            self.held.namespaces.insert(path);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    async fn open_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for (sandbox, netns) in &desired.resolvers {
-            if !self.held.resolvers.contains(sandbox) {
-                self.effects.open_resolver(*sandbox, netns).await?;
-                self.held.resolvers.insert(*sandbox);
-                self.changed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    async fn close_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let held = self.held.resolvers.iter();
-        let unwanted = held.filter(|sandbox| !desired.resolvers.contains_key(sandbox));
-        for sandbox in unwanted.copied().collect::<Vec<_>>() {
-            self.effects.close_resolver(sandbox).await?;
-            self.held.resolvers.remove(&sandbox);
-            self.changed += 1;
-        }
-        self.effects.sweep_resolvers().await
-    }
-
-    async fn write_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for (sandbox, files) in &desired.files {
-            if self.held.files.get(sandbox).and_then(Option::as_ref) != Some(files) {
-                self.effects.write_files(files).await?;
-                self.held.files.insert(*sandbox, Some(files.clone()));
-                self.changed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let held = self.held.files.keys();
-        let unwanted = held.filter(|sandbox| !desired.files.contains_key(sandbox));
-        for sandbox in unwanted.copied().collect::<Vec<_>>() {
-            self.effects.remove_files(sandbox).await?;
-            self.held.files.remove(&sandbox);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    /// Creates and changes links; whether it did anything.
-    async fn make_links(&mut self, desired: &Desired) -> Result<bool, ReconcileError> {
-        let before = self.changed;
-        for (name, link) in &desired.links {
-            if self.held.links.get(name).and_then(Option::as_ref) == Some(link) {
-                continue;
-            }
-            // Taken out until it is known how it went: after an error it is looked at anew.
-            match self.held.links.remove(name).flatten() {
-                Some(held) => self.effects.change_link(name, &held, link).await?,
-                None => self.effects.create_link(name, link).await?,
-            }
-            self.held.links.insert(name.clone(), Some(link.clone()));
-            self.changed += 1;
-        }
-        Ok(self.changed > before)
-    }
-
-    /// Tables, and with `raise` programs and links up, published ports last.
-    async fn write(&mut self, desired: &Desired, raise: bool) -> Result<(), ReconcileError> {
-        let mut plan = Plan::new(&desired.tables, &self.held.tables);
-        let stales_flows = !plan.is_empty() || self.owes_generation;
-        // Programs that are about to be attached read it.
-        self.write_config(&desired.tables.config, false).await?;
-        self.write_entries(plan.puts).await?;
-        if raise && self.held.heritage {
-            self.write_entries(std::mem::take(&mut plan.publish)).await?;
-            self.inherit().await?;
-        }
-        if raise {
-            self.attach_programs(desired).await?;
-            self.raise_links(desired).await?;
-        }
-        self.write_entries(plan.publish).await?;
-        let gone = tables::addresses_gone(&desired.tables, &self.held.tables);
-        for write in plan.deletes {
-            tracing::debug!(map = write.map.name, entries = write.entries.count, "deleting");
-            self.effects.delete(write.map, &write.entries).await?;
-            (write.adopt)(&mut self.held.tables);
-            self.changed += 1;
-        }
-        self.write_config(&desired.tables.config, stales_flows).await?;
-        if !gone.is_empty() {
-            self.effects.end_sockets(gone).await;
-        }
-        self.owes_generation = false;
-        Ok(())
-    }
-
-    async fn write_entries(&mut self, writes: Vec<Write>) -> Result<(), ReconcileError> {
-        for write in writes {
-            tracing::debug!(map = write.map.name, entries = write.entries.count, "writing");
-            self.effects.put(write.map, &write.entries).await?;
-            (write.adopt)(&mut self.held.tables);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    /// Writes the configuration if it differs, or if flows have to be decided anew.
-    async fn write_config(
-        &mut self,
-        desired: &BTreeMap<u32, Config>,
-        stales_flows: bool,
-    ) -> Result<(), ReconcileError> {
-        for (slot, config) in desired {
-            let held = self.held.tables.config.get(slot).copied().unwrap_or_default();
-            let same = Config { generation: held.generation, ..*config } == held;
-            if same && !stales_flows {
-                continue;
-            }
-            // 0 is the generation of a flow that was never decided.
-            let generation = held.generation.wrapping_add(1).max(1);
-            let config = Config { generation, ..*config };
-            tracing::debug!(generation, "flows are decided anew");
-            let entries = Entries {
-                keys: bytes_of(slot).to_vec(),
-                values: bytes_of(&config).to_vec(),
-                count: 1,
-            };
-            self.effects.put(CONFIG, &entries).await?;
-            self.held.tables.config.insert(*slot, config);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    /// An earlier layout's programs serve until all is there that ours will look for.
-    async fn inherit(&mut self) -> Result<(), ReconcileError> {
-        let programs = self.effects.inherit().await?;
-        self.held.programs.extend(programs);
-        self.held.heritage = false;
-        self.changed += 1;
-        Ok(())
-    }
-
-    async fn attach_programs(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let missing = desired.programs.difference(&self.held.programs);
-        for (link, hook) in missing.cloned().collect::<Vec<_>>() {
-            self.effects.attach(&link, hook).await?;
-            self.held.programs.insert((link, hook));
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    async fn raise_links(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for name in desired.links.keys() {
-            if !self.held.up.contains(name) {
-                self.effects.raise_link(name).await?;
-                self.held.up.insert(name.clone());
-                self.changed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// What nothing refers to any more.
-    async fn remove(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let programs = self.held.programs.difference(&desired.programs);
-        for (link, hook) in programs.cloned().collect::<Vec<_>>() {
-            self.detach(link, hook).await?;
-        }
-        let links = self.held.links.keys().filter(|name| !desired.links.contains_key(*name));
-        for name in links.cloned().collect::<Vec<_>>() {
-            self.remove_link(&name).await?;
-        }
-        self.close_resolvers(desired).await?;
-        self.remove_files(desired).await?;
-        let namespaces = self.held.namespaces.difference(&desired.namespaces);
-        for path in namespaces.cloned().collect::<Vec<_>>() {
-            self.effects.delete_namespace(&path).await?;
-            self.held.namespaces.remove(&path);
-            self.changed += 1;
-        }
-        let ports = self.held.held_ports.difference(&desired.held_ports);
-        for port in ports.copied().collect::<Vec<_>>() {
-            self.effects.release(port).await?;
-            self.held.held_ports.remove(&port);
-            self.changed += 1;
-        }
-        Ok(())
-    }
-
-    async fn remove_link(&mut self, name: &str) -> Result<(), ReconcileError> {
-        let programs = self.held.programs.iter().filter(|(link, _)| link == name);
-        for (link, hook) in programs.cloned().collect::<Vec<_>>() {
-            self.detach(link, hook).await?;
-        }
-        self.effects.delete_link(name).await?;
-        self.held.links.remove(name);
-        self.held.up.remove(name);
-        self.changed += 1;
-        Ok(())
-    }
-
-    async fn detach(&mut self, link: String, hook: Hook) -> Result<(), ReconcileError> {
-        self.effects.detach(&link, hook).await?;
-        self.held.programs.remove(&(link, hook));
-        self.changed += 1;
-        Ok(())
     }
 
     fn generation(&self) -> u32 {
         self.held.tables.config.get(&0).map_or(0, |config| config.generation)
-    }
-}
-
-/// Whether what is held can be changed into `desired` in place: same kind, same place.
-fn can_change(held: Option<&Link>, desired: &Link) -> bool {
-    match (held, desired) {
-        (Some(Link::Gateway(_)), Link::Gateway(_)) => true,
-        (Some(Link::Veth(held)), Link::Veth(desired)) => {
-            (&held.netns, &held.interface) == (&desired.netns, &desired.interface)
-        }
-        (Some(Link::Offered(held)), Link::Offered(desired)) => held.interface == desired.interface,
-        (None, _)
-        | (Some(Link::Gateway(_) | Link::Offered(_)), Link::Veth(_))
-        | (Some(Link::Veth(_) | Link::Offered(_)), Link::Gateway(_))
-        | (Some(Link::Gateway(_) | Link::Veth(_)), Link::Offered(_)) => false,
     }
 }
 

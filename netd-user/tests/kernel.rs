@@ -22,7 +22,7 @@ use netd_user::dataplane::object::DATAPLANE_OBJECT;
 use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, VethLink};
 use netd_user::facts::HostFacts;
 use netd_user::link::host::{HostLinks, owner_tag};
-use netd_user::link::{facts, netns, watch};
+use netd_user::link::{facts, netns};
 use netd_user::model::Proto;
 use netd_user::reconcile::{ReconcileError, Reconciler, ReconcilerOptions};
 use nix::sched::{CloneFlags, unshare};
@@ -148,7 +148,7 @@ fn the_gateway_answers_on_both_families_without_a_carrier() {
 fn facts_follow_addresses_routes_and_links() {
     on_host(|host| async move {
         let mut links = host.links().await;
-        let mut changes = watch::watch(owner_tag(host.dir())).unwrap();
+        let mut changes = links.watch().unwrap();
         assert!(links.facts().await.unwrap().uplinks.is_empty());
         Host::uplink();
         tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();

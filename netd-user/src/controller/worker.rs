@@ -322,6 +322,9 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         if let Some(observer) = &self.observer {
             observer.reconciled(started.elapsed(), applied.is_ok());
         }
+        if let Ok(applied) = &applied {
+            self.tell_repairs(applied.repaired);
+        }
         applied.map(|applied| applied.changed)
     }
 

@@ -7,6 +7,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 /// What is kept, and what for.
 pub const NEEDED: &[(Capability, &str)] = &[
     (Capability::CAP_NET_ADMIN, "links, addresses, routes and programs on them"),
+    (Capability::CAP_NET_BROADCAST, "hearing of changes inside sandboxes"),
     (Capability::CAP_BPF, "maps and programs"),
     (Capability::CAP_PERFMON, "programs that use the kernel's own types"),
     (Capability::CAP_SYS_ADMIN, "mounting and entering network namespaces, pins"),

@@ -114,15 +114,14 @@ impl OpenMap {
         self.raw().update(keys, values).map_err(|source| self.failed("write", source))
     }
 
-    /// Deletes entries; in an array, whose slots can't go, they become all zero.
+    /// Deletes entries; in arrays, whose slots can't go, they become all zero.
     pub(super) fn delete(&self, keys: &[u8]) -> Result<(), DataplaneError> {
         let outcome = match self.spec.kind {
-            MapKind::Array => {
+            MapKind::Array | MapKind::PerCpuArray => {
                 let count = keys.len() / self.spec.key_len as usize;
                 self.raw().update(keys, &vec![0; count * self.value_len])
             }
-            MapKind::PerCpuArray
-            | MapKind::Hash
+            MapKind::Hash
             | MapKind::LruHash
             | MapKind::PerCpuHash
             | MapKind::LpmTrie

@@ -47,6 +47,8 @@ pub(super) struct LinkRecord {
     pub(super) group: u32,
     /// Index of the other end, for veths.
     pub(super) peer: u32,
+    /// The namespace that the other end is in, by its number here; none where it is here.
+    pub(super) peer_namespace: Option<i32>,
     /// The loopback device.
     pub(super) loopback: bool,
     /// Whether its frames begin with an Ethernet header.
@@ -150,15 +152,11 @@ impl Cache {
 
     /// The same without those whose prefix has lost its route, which a link has while it is up.
     pub(super) fn routed_addresses_of(&self, index: u32) -> BTreeSet<IpNetwork> {
-        let mut addresses = self.addresses_of(index);
-        if self.links.get(&index).is_some_and(|link| link.fact.up) {
-            let own = self.routes.iter().filter(|route| route.links == [index]);
-            let routed: BTreeSet<(IpAddr, u8)> =
-                own.map(|it| (it.destination.network(), it.destination.prefix())).collect();
-            let full = |addr: &IpNetwork| addr.prefix() == if addr.is_ipv4() { 32 } else { 128 };
-            addresses.retain(|it| full(it) || routed.contains(&(it.network(), it.prefix())));
+        let addresses = self.addresses_of(index);
+        if self.links.get(&index).is_none_or(|link| !link.fact.up) {
+            return addresses;
         }
-        addresses
+        routed(addresses, self.routes.iter().filter(|route| route.links == [index]))
     }
 
     /// What the compiler may know. Routes through links of group `own` are left out: the model knows
@@ -285,6 +283,8 @@ pub(super) fn link_of(message: LinkMessage) -> LinkRecord {
             link.group = group;
         } else if let LinkAttribute::Link(peer) = attribute {
             link.peer = peer;
+        } else if let LinkAttribute::LinkNetNsId(number) = attribute {
+            link.peer_namespace = Some(number);
         } else if let LinkAttribute::LinkInfo(parts) = attribute {
             link.fact.kind = parts.iter().find_map(kind_of).unwrap_or_default();
         }
@@ -389,6 +389,18 @@ fn ip_of(addr: &RouteAddress) -> Option<IpAddr> {
 pub(super) fn routes_through(index: u32, messages: &[RouteMessage]) -> Vec<RouteRecord> {
     let routes = messages.iter().filter_map(route_of);
     routes.filter(|route| route.links == [index]).collect()
+}
+
+/// Addresses whose prefix is routed through their link; one of full length has none.
+pub(super) fn routed<'a>(
+    mut addresses: BTreeSet<IpNetwork>,
+    routes: impl Iterator<Item = &'a RouteRecord>,
+) -> BTreeSet<IpNetwork> {
+    let routed: BTreeSet<(IpAddr, u8)> =
+        routes.map(|it| (it.destination.network(), it.destination.prefix())).collect();
+    let full = |addr: &IpNetwork| addr.prefix() == if addr.is_ipv4() { 32 } else { 128 };
+    addresses.retain(|it| full(it) || routed.contains(&(it.network(), it.prefix())));
+    addresses
 }
 
 /// Addresses of one link, out of a dump, without those that IPv6 makes up by itself.

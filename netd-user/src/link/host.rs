@@ -3,16 +3,17 @@
 //! Law: a link is ours if its group is our owner tag; the kernel sets it as it creates the link, so
 //! not even a crash leaves one without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rtnetlink::sys::Socket;
 
 use super::cache::{Cache, LinkRecord};
+use super::inside::Inside;
 use super::listener::{self, Heard};
 use super::netlink::Netlink;
-use super::{LinkError, facts, gateway, netns, sysctl, veth};
+use super::{LinkError, facts, gateway, netns, sysctl, veth, watch};
 use crate::desired::{Desired, Link};
 use crate::facts::HostFacts;
 
@@ -21,6 +22,8 @@ pub struct HostLinks {
     netlink: Netlink,
     listener: Socket,
     cache: Cache,
+    /// None where the kernel does not let us listen: then only full looks find what went inside.
+    inside: Option<Inside>,
     owner: u32,
     resolv_conf: PathBuf,
     netns_cookie: u64,
@@ -50,6 +53,7 @@ impl HostLinks {
             listener: listener::open()?,
             netlink: Netlink::connect()?,
             cache: Cache::default(),
+            inside: hear_inside(),
             owner,
             resolv_conf,
             netns_cookie: netns::cookie()?,
@@ -108,6 +112,47 @@ impl HostLinks {
             found.insert(record.name.clone(), FoundLink { link, up: record.fact.up });
         }
         Ok(found)
+    }
+
+    /// Our links in whose sandboxes something went since the last time, as they are now.
+    pub async fn strayed(
+        &mut self,
+        desired: &Desired,
+    ) -> Result<BTreeMap<String, Option<Link>>, LinkError> {
+        let Some(heard) = self.inside.as_ref().map(Inside::heard) else {
+            return Ok(BTreeMap::new());
+        };
+        let namespaces = heard.take();
+        if namespaces.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let found = self.look_into_all(&namespaces, desired).await;
+        if found.is_err() {
+            heard.note(namespaces);
+        }
+        found
+    }
+
+    async fn look_into_all(
+        &mut self,
+        namespaces: &BTreeSet<i32>,
+        desired: &Desired,
+    ) -> Result<BTreeMap<String, Option<Link>>, LinkError> {
+        self.catch_up().await?;
+        let mut found = BTreeMap::new();
+        for record in self.cache.links_of_group(self.owner) {
+            let concerned = record.peer_namespace.is_some_and(|it| namespaces.contains(&it));
+            if let Some(link) = desired.links.get(&record.name).filter(|_| concerned) {
+                found.insert(record.name.clone(), self.look_into(record, link).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fires, coalesced, when links (but ours), addresses or routes changed, or something went inside a
+    /// sandbox.
+    pub fn watch(&self) -> Result<tokio::sync::watch::Receiver<u64>, LinkError> {
+        watch::watch(self.owner, self.inside.as_ref().map(Inside::heard))
     }
 
     /// Creates a link of ours; the host's end stays down. What fails half-way is deleted again.
@@ -229,6 +274,11 @@ impl HostLinks {
         }
         Ok(())
     }
+}
+
+fn hear_inside() -> Option<Inside> {
+    let inside = Inside::listen();
+    inside.inspect_err(|error| tracing::warn!(%error, "changes inside sandboxes go unheard")).ok()
 }
 
 /// Whether the host's end of a link, and the namespace of the other, are as they were left.

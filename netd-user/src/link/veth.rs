@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::cache::{RouteRecord, addresses_on, link_of, routes_through};
+use super::cache::{RouteRecord, addresses_on, link_of, routed, routes_through};
 use super::netlink::{Netlink, try_in_order};
 use super::{LinkError, netns, sysctl};
 use crate::desired::{OfferedLink, Route, VethLink};
@@ -87,6 +87,10 @@ pub(super) async fn change(
     for addr in from.addresses.difference(&to.addresses) {
         sandbox.remove_address(inner, *addr).await?;
     }
+    // One that stands but has lost its route gets it only as it is made.
+    for addr in to.addresses.difference(&from.addresses) {
+        sandbox.remove_address(inner, *addr).await?;
+    }
     for addr in &to.addresses {
         sandbox.add_address(inner, *addr).await?;
     }
@@ -119,14 +123,16 @@ pub(super) async fn observe(
     if index != peer || found.peer != host_index {
         return Ok(None);
     }
+    let routes = routes_through(index, &sandbox.routes().await?);
+    let addresses = addresses_on(index, &sandbox.addresses().await?);
     Ok(Some(VethLink {
         netns: expected.netns.clone(),
         interface: expected.interface.clone(),
         mac: found.fact.mac,
         // 0 where the ends differ or the inner one is down: that is changed in place.
         mtu: if found.fact.mtu == host_mtu && found.fact.up { host_mtu } else { 0 },
-        addresses: addresses_on(index, &sandbox.addresses().await?),
-        routes: routes_in(&sandbox, index).await?,
+        addresses: if found.fact.up { routed(addresses, routes.iter()) } else { addresses },
+        routes: static_of(&routes),
         ipv6,
     }))
 }
@@ -160,8 +166,11 @@ fn is_off_link(route: &Route, addresses: &BTreeSet<IpNetwork>) -> bool {
 }
 
 async fn routes_in(sandbox: &Netlink, index: u32) -> Result<BTreeSet<Route>, LinkError> {
-    let routes = routes_through(index, &sandbox.routes().await?);
-    Ok(routes.iter().filter(|route| route.is_static).map(of_record).collect())
+    Ok(static_of(&routes_through(index, &sandbox.routes().await?)))
+}
+
+fn static_of(routes: &[RouteRecord]) -> BTreeSet<Route> {
+    routes.iter().filter(|route| route.is_static).map(of_record).collect()
 }
 
 fn of_record(record: &RouteRecord) -> Route {

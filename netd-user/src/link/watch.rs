@@ -1,6 +1,7 @@
 //! Tells that the host changed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -10,6 +11,7 @@ use rtnetlink::packet_route::route::RouteAttribute;
 use tokio::sync::watch::{self, Receiver, Sender};
 
 use super::cache::link_of;
+use super::inside::Heard;
 use super::listener::GROUPS;
 use super::{LinkError, netlink};
 
@@ -18,9 +20,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
-/// Fires, coalesced, when links (but those of `owner`), addresses or routes changed. The number only
-/// grows. Ends when the receiver is dropped.
-pub fn watch(owner: u32) -> Result<Receiver<u64>, LinkError> {
+/// Fires, coalesced, when links (but those of `owner`), addresses or routes changed, and when something
+/// went `inside` a sandbox. The number only grows. Ends when the receiver is dropped.
+pub(super) fn watch(owner: u32, inside: Option<Arc<Heard>>) -> Result<Receiver<u64>, LinkError> {
     let (connection, _requests, messages) = rtnetlink::new_multicast_connection(&GROUPS)
         .map_err(|source| netlink::netlink_error("listen to", "changes", source))?;
     let (sender, receiver) = watch::channel(0);
@@ -30,6 +32,7 @@ pub fn watch(owner: u32) -> Result<Receiver<u64>, LinkError> {
         tokio::select! {
             () = connection => tracing::error!("changes of the host go unnoticed from now on"),
             () = tell(messages, own, &sender) => {}
+            () = tell_inside(inside, &sender) => {}
             () = sender.closed() => {}
         }
     });
@@ -47,6 +50,15 @@ async fn tell(messages: impl Stream<Item = Message>, mut own: Own, changes: &Sen
             // Only to learn which links are ours: the change is about to be told.
             own.is_others(&message);
         }
+        changes.send_modify(|count| *count += 1);
+    }
+}
+
+async fn tell_inside(inside: Option<Arc<Heard>>, changes: &Sender<u64>) {
+    let Some(inside) = inside else { return std::future::pending().await };
+    loop {
+        inside.news().await;
+        tokio::time::sleep(SETTLE).await;
         changes.send_modify(|count| *count += 1);
     }
 }

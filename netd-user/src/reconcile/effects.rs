@@ -1,7 +1,8 @@
 //! What the reconciler can do to a kernel: the seam between its order and the system.
 //!
 //! Law: every method is one step that can fail alone; a method that finds its work done already
-//! succeeds without writing. Ending sockets is a courtesy to their owners, and nothing fails for it.
+//! succeeds without writing. Counters and the
+//! ending of sockets are a courtesy to their readers and owners, and nothing fails for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -13,6 +14,7 @@ use netd_common::Hook;
 use netd_common::map::MapSpec;
 
 use super::ReconcileError;
+use crate::dataplane::retire::Living;
 use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::HostFacts;
@@ -75,6 +77,12 @@ pub trait Effects: Send {
         desired: &Desired,
         trusted: &BTreeMap<String, Link>,
     ) -> impl Future<Output = Outcome<Observed>> + Send;
+    /// Links whose sandboxes have lost something, as they are now; none where they can't be changed into
+    /// what is desired.
+    fn strayed(
+        &mut self,
+        desired: &Desired,
+    ) -> impl Future<Output = Outcome<BTreeMap<String, Option<Link>>>> + Send;
     /// Puts back what the start has made and no desired state tells of: socket hooks, pins of maps,
     /// reserved ports.
     fn tend(&mut self) -> impl Future<Output = Tended> + Send;
@@ -124,6 +132,8 @@ pub trait Effects: Send {
         map: MapSpec,
         entries: &Entries,
     ) -> impl Future<Output = Outcome<()>> + Send;
+    /// Lets counters follow what has gone since `before`.
+    fn retire(&mut self, before: &Living, now: &Living) -> impl Future<Output = ()> + Send;
     /// Ends the host's sockets that are connected to one of these addresses.
     fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) -> impl Future<Output = ()> + Send;
     /// Binds a port.

@@ -18,6 +18,7 @@ use super::remains::Places;
 use super::resolvers::Resolvers;
 use super::{ReconcileError, ReconcilerOptions, resources};
 use crate::dataplane::Dataplane;
+use crate::dataplane::retire::Living;
 use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link};
 use crate::facts::HostFacts;
@@ -40,7 +41,6 @@ pub struct KernelEffects {
     snat_ports: (u16, u16),
     cgroup: Option<PathBuf>,
     guard_lifted: bool,
-    owner: u32,
 }
 
 impl KernelEffects {
@@ -66,7 +66,6 @@ impl KernelEffects {
             snat_ports: options.snat_ports,
             cgroup: options.cgroup,
             guard_lifted: false,
-            owner,
         };
         effects.renew_programs()?;
         Ok(effects)
@@ -82,9 +81,9 @@ impl KernelEffects {
         self.resolvers.listen()
     }
 
-    /// The group of the links that this daemon makes.
-    pub fn owner(&self) -> u32 {
-        self.owner
+    /// Fires, coalesced, when others changed the host or took something away inside a sandbox.
+    pub fn watch(&self) -> Result<tokio::sync::watch::Receiver<u64>, ReconcileError> {
+        Ok(self.links.watch()?)
     }
 
     /// Where this daemon has its things.
@@ -168,6 +167,10 @@ impl Effects for KernelEffects {
             held_ports: self.ports.held(),
             heritage: self.dataplane.has_heritage(),
         })
+    }
+
+    async fn strayed(&mut self, desired: &Desired) -> Outcome<BTreeMap<String, Option<Link>>> {
+        Ok(self.links.strayed(desired).await?)
     }
 
     async fn tend(&mut self) -> Tended {
@@ -265,6 +268,12 @@ impl Effects for KernelEffects {
     async fn delete(&mut self, map: MapSpec, entries: &Entries) -> Outcome<()> {
         self.step()?;
         Ok(self.dataplane.delete(&map, &entries.keys)?)
+    }
+
+    async fn retire(&mut self, before: &Living, now: &Living) {
+        if let Err(error) = self.dataplane.retire(before, now) {
+            tracing::warn!(%error, "counters of what is gone are kept");
+        }
     }
 
     async fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) {

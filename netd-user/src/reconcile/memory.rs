@@ -16,6 +16,7 @@ use netd_common::{EndpointIndex, Hook, IfIndex, NetworkIndex};
 use super::ReconcileError;
 use super::effects::{Effects, Entries, Observed, Outcome, Tended};
 use crate::dataplane::delta::{Table, Visit, in_put_order};
+use crate::dataplane::retire::Living;
 use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::{HostFacts, LinkFact};
@@ -36,6 +37,8 @@ pub(super) struct MemoryEffects {
     pub(super) log: Vec<String>,
     /// Programs of an earlier layout.
     pub(super) inherited: BTreeSet<(String, Hook)>,
+    /// Links whose sandboxes have lost something.
+    pub(super) strayed: BTreeSet<String>,
     next_index: u32,
 }
 
@@ -120,6 +123,12 @@ impl Effects for MemoryEffects {
         _trusted: &BTreeMap<String, Link>,
     ) -> Outcome<Observed> {
         Ok(self.state.clone())
+    }
+
+    async fn strayed(&mut self, _desired: &Desired) -> Outcome<BTreeMap<String, Option<Link>>> {
+        let strayed = std::mem::take(&mut self.strayed);
+        let found = |name: String| self.state.links.get(&name).map(|link| (name, link.clone()));
+        Ok(strayed.into_iter().filter_map(found).collect())
     }
 
     async fn tend(&mut self) -> Tended {
@@ -237,6 +246,10 @@ impl Effects for MemoryEffects {
         self.write(map, entries);
         self.assert_nothing_dangles();
         Ok(())
+    }
+
+    async fn retire(&mut self, _before: &Living, now: &Living) {
+        assert_eq!(*now, Living::of(&self.state.tables), "counters follow what is there");
     }
 
     async fn end_sockets(&mut self, peers: BTreeSet<IpAddr>) {

@@ -10,9 +10,13 @@ use netd_common::map::network::{NetworkValue, SubnetKey, SubnetValue, UplinkValu
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Be16, EndpointIndex, Ipv4, MacAddr, NetworkIndex};
 
+use netd_common::Hook;
+use netd_common::map::config::Config;
+
 use super::memory::MemoryEffects;
 use super::*;
 use crate::dataplane::delta::{Table, Visit, in_put_order};
+use crate::desired::Link;
 use crate::desired::{GatewayLink, Tables, VethLink};
 use crate::model::{NetnsPath, Proto};
 
@@ -26,8 +30,31 @@ async fn an_apply_repeated_writes_nothing() {
     let first = reconciler.apply(&compiler(&world)).await.unwrap();
     let second = reconciler.apply(&compiler(&world)).await.unwrap();
     assert!(first.changed > 10);
-    assert_eq!(second, Applied { changed: 0, generation: first.generation });
+    assert_eq!(second, Applied { changed: 0, repaired: 0, generation: first.generation });
     assert_eq!(reconciler.verify(&compiler(&world)).await.unwrap().changed, 0);
+}
+
+#[tokio::test]
+async fn what_went_inside_a_sandbox_is_put_back_where_the_kernel_tells_and_nowhere_else_looked_for()
+{
+    let world = vec![(1, vec![1, 2])];
+    let mut reconciler = applied(&world).await;
+    let whole = reconciler.effects.state.links.clone();
+    let lose = |reconciler: &mut Reconciler<MemoryEffects>, name: &str| {
+        let link = reconciler.effects.state.links.get_mut(name).unwrap();
+        let Some(Link::Veth(veth)) = link else { panic!("{name} is no veth") };
+        veth.mtu = 0;
+    };
+    for name in ["veth1", "veth2"] {
+        lose(&mut reconciler, name);
+    }
+    reconciler.effects.strayed.insert("veth2".to_owned());
+    let applied = reconciler.apply(&compiler(&world)).await.unwrap();
+    assert_eq!((applied.repaired, applied.changed > 0), (1, true));
+    assert_eq!(reconciler.effects.state.links["veth2"], whole["veth2"]);
+    assert_ne!(reconciler.effects.state.links["veth1"], whole["veth1"], "nobody told");
+    reconciler.verify(&compiler(&world)).await.unwrap();
+    assert_eq!(reconciler.effects.state.links, whole);
 }
 
 #[tokio::test]

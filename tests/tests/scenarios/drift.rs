@@ -158,6 +158,40 @@ fn detached_programs_are_attached_anew() {
     assert!(scene.metric("netd_drift_repairs_total") > before);
 }
 
+/// A full look comes every five minutes only: it is the kernel that tells.
+#[test]
+fn what_goes_inside_a_sandbox_comes_back() {
+    let world = World::new();
+    let scene = Scene::set(&world);
+    let other = container(&scene.daemon, "other", "app", &[]);
+    let repairs = || scene.metric("netd_drift_repairs_total");
+    for words in [
+        &["-4", "route", "flush", "dev", "eth0"][..],
+        &["-6", "route", "flush", "dev", "eth0"],
+        &["-4", "address", "flush", "dev", "eth0"],
+        &["-6", "address", "flush", "dev", "eth0"],
+        &["route", "del", "default"],
+        &["link", "set", "eth0", "down"],
+    ] {
+        let before = repairs();
+        scene.web.netns.run(|| run("ip", words)).unwrap();
+        let repaired = || Ok((repairs() > before).then_some(()));
+        eventually(&words.join(" "), NOTICED_WITHIN, repaired).unwrap();
+        scene.comes_back(&words.join(" "));
+        for target in scene.web.addresses("app").unwrap() {
+            assert!(other.pings(target).unwrap(), "{words:?}: {target}");
+        }
+    }
+    // Our own work is none of it.
+    let settled = repairs();
+    scene.takes_changes();
+    scene.daemon.ok(&["network", "create", "further"]).unwrap();
+    scene.daemon.ok(&["network", "connect", "further", "web"]).unwrap();
+    scene.daemon.ok(&["network", "disconnect", "further", "web"]).unwrap();
+    assert!(scene.works());
+    assert!((repairs() - settled).abs() < 0.5, "{} after {settled}", repairs());
+}
+
 #[test]
 fn flushed_routes_and_removed_addresses_come_back() {
     let world = World::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use netd_tests::container::Transport;
 use netd_tests::{Daemon, eventually};
 
-use super::{World, container, network};
+use super::{World, container, drops, network};
 
 const METRICS: &str = "127.0.0.1:9959";
 
@@ -75,6 +75,41 @@ fn metrics_are_clean_and_tell_of_traffic_drops_and_published_ports() {
     let judged = promtool.wait_with_output().unwrap();
     let judged_text = String::from_utf8_lossy(&judged.stderr).into_owned();
     assert!(judged.status.success() && judged_text.is_empty(), "{judged:?}");
+}
+
+#[test]
+fn drops_of_a_container_that_is_gone_stay_counted_and_its_successor_begins_at_zero() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "one", &[]);
+    network(&daemon, "two", &[]);
+    let b = container(&daemon, "b1", "two", &[]);
+    let target = b.address("two", false).unwrap();
+    let entries = || {
+        let status = daemon.ok(&["status", "--format", "json"]).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let maps = status["Maps"].as_array().unwrap().clone();
+        maps.iter().find(|map| map["Name"] == "drops").unwrap()["Entries"].as_u64().unwrap()
+    };
+    let of_network =
+        ["reason=\"network_isolation\"", "direction=\"from_container\"", "network=\"one\""];
+    let told = || sample(&scrape(&world), "netd_drop_packets_total{", &of_network);
+    let mut filled = Vec::new();
+    for turn in 1..=3u32 {
+        let a = container(&daemon, "a1", "one", &[]);
+        let counters = &a.described()["Networks"]["one"]["Counters"];
+        assert_eq!(counters["Dropped"], 0, "turn {turn}: {counters}");
+        assert!(!a.pings(target).unwrap());
+        assert_eq!(drops(&daemon, "network_isolation"), u64::from(turn));
+        assert!((told() - f64::from(turn)).abs() < 0.5, "{} in turn {turn}", told());
+        daemon.ok(&["sandbox", "rm", "a1"]).unwrap();
+        assert_eq!(drops(&daemon, "network_isolation"), u64::from(turn), "nothing is forgotten");
+        assert!((told() - f64::from(turn)).abs() < 0.5, "{} after turn {turn}", told());
+        filled.push(entries());
+    }
+    assert_eq!(filled[1], filled[2], "the table does not grow: {filled:?}");
+    daemon.ok(&["network", "rm", "one"]).unwrap();
+    assert_eq!(drops(&daemon, "network_isolation"), 3, "nor with the network");
 }
 
 #[test]

@@ -150,8 +150,8 @@ fn daemon_keeps_only_what_it_needs_and_its_socket_is_the_groups() {
         let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
         u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
     };
-    // net_bind_service, net_admin, net_raw, sys_ptrace, sys_admin, perfmon, bpf.
-    let needed = [10, 12, 13, 19, 21, 38, 39].into_iter().fold(0, |set, bit| set | 1 << bit);
+    // net_bind_service, net_broadcast, net_admin, net_raw, sys_ptrace, sys_admin, perfmon, bpf.
+    let needed = [10, 11, 12, 13, 19, 21, 38, 39].into_iter().fold(0, |set, bit| set | 1 << bit);
     for (set, wanted) in [("CapPrm", needed), ("CapEff", needed), ("CapBnd", needed), ("CapInh", 0)]
     {
         assert_eq!(held(set), wanted, "{set}");

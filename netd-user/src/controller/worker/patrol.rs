@@ -68,7 +68,8 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         }
     }
 
-    fn tell_repairs(&self, changes: usize) {
+    /// Logs and counts what others had changed.
+    pub(super) fn tell_repairs(&self, changes: usize) {
         if changes == 0 {
             return;
         }

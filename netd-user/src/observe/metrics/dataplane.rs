@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use netd_common::map::counter::{DropKey, EndpointCounters};
+use netd_common::map::counter::EndpointCounters;
 use netd_common::{DropReason, Hook, NetworkIndex};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -64,12 +64,14 @@ definitions! {
 type Published = (SandboxId, bool, Proto, u16, u16);
 /// The series of a drop: the network, or none for the host's own scope.
 type Dropped = (Option<NetworkId>, u16, u16);
+/// What a drop is counted under, whatever the endpoint.
+type DropSlot = (NetworkIndex, u16, u16);
 
 #[derive(Debug)]
 struct Totals {
     endpoints: Odometer<u32, EndpointId, 4>,
     networks: Odometer<u32, NetworkId, 4>,
-    drops: Odometer<DropKey, Dropped, 2>,
+    drops: Odometer<DropSlot, Dropped, 2>,
     published: Odometer<u32, Published, 1>,
     read_errors: u64,
 }
@@ -138,12 +140,21 @@ impl DataplaneCollector {
 
     fn drops(&self, model: &Model, totals: &mut Totals) -> Result<Vec<Family>, StatsError> {
         let drops = self.stats.drops()?;
-        let drops = drops.into_iter().map(|(key, it)| (key, [it.packets, it.bytes]));
+        // Summed over endpoints: a network's sum does not move when those of an endpoint that is gone
+        // are counted elsewhere.
+        let mut sums: BTreeMap<DropSlot, [u64; 2]> = BTreeMap::new();
+        for (key, it) in drops {
+            let sum = sums.entry((key.network, key.reason, key.hook)).or_default();
+            *sum = [sum[0] + it.packets, sum[1] + it.bytes];
+        }
         let networks: BTreeMap<_, _> =
             model.networks.values().map(|it| (NetworkIndex(it.index), it.id)).collect();
-        let owner =
-            |key: &DropKey| Some((networks.get(&key.network).copied(), key.reason, key.hook));
-        totals.drops.read(drops, owner);
+        let owner = |(network, reason, hook): &DropSlot| {
+            // Those of networks that are gone have been told under their names.
+            let is_told = *network != NetworkIndex::GONE;
+            is_told.then(|| (networks.get(network).copied(), *reason, *hook))
+        };
+        totals.drops.read(sums, owner);
         totals.drops.retain(|(network, ..)| {
             network.is_none_or(|network| model.networks.contains_key(&network))
         });
