@@ -210,7 +210,7 @@ mod tests {
 
     /// Layouts by their revision; the last is the present one.
     #[cfg(not(feature = "next-layout"))]
-    const RECORDED: &[(u32, u64)] = &[(1, 0)];
+    const RECORDED: &[(u32, u64)] = &[(1, 0x62cf_90e6_0e02_729d)];
 
     #[cfg(not(feature = "next-layout"))]
     #[test]

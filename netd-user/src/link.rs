@@ -12,6 +12,7 @@ mod inside;
 mod listener;
 mod netlink;
 pub mod netns;
+mod record;
 pub mod resolver;
 pub mod sockets;
 mod sysctl;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use rtnetlink::sys::Socket;
 
-use super::cache::{Cache, LinkRecord};
+use super::cache::Cache;
 use super::inside::Inside;
 use super::listener::{self, Heard};
 use super::netlink::Netlink;
+use super::record::LinkRecord;
 use super::{LinkError, facts, gateway, netns, sysctl, veth, watch};
 use crate::desired::{Desired, Link};
 use crate::facts::HostFacts;

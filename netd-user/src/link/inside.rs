@@ -125,17 +125,18 @@ fn receive(socket: &Socket, datagram: &mut [u8]) -> nix::Result<(usize, Option<i
     let flags = MsgFlags::MSG_DONTWAIT;
     let message =
         recvmsg::<NetlinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let namespace = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::Unknown(control) => {
-            let header = control.cmsg_header;
-            let is_number = header.cmsg_level == libc::SOL_NETLINK
-                && header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
-            let bytes = control.data_bytes.first_chunk().copied();
-            is_number.then(|| bytes.map(i32::from_ne_bytes)).flatten()
-        }
-        _ => None,
-    });
+    let namespace = message.cmsgs()?.find_map(|control| number_in(&control));
     Ok((message.bytes, namespace))
+}
+
+/// The number that the kernel adds to messages of other namespaces.
+fn number_in(control: &ControlMessageOwned) -> Option<i32> {
+    let ControlMessageOwned::Unknown(control) = control else { return None };
+    let header = control.cmsg_header;
+    let is_number =
+        header.cmsg_level == libc::SOL_NETLINK && header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
+    let bytes = control.data_bytes.first_chunk().filter(|_| is_number);
+    bytes.map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
 /// Whether any message of a datagram tells that something went.

@@ -12,8 +12,9 @@ use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::cache::{RouteRecord, addresses_on, link_of, routed, routes_through};
+use super::cache::{RouteRecord, addresses_on, routed, routes_through};
 use super::netlink::{Netlink, try_in_order};
+use super::record::link_of;
 use super::{LinkError, netns, sysctl};
 use crate::desired::{OfferedLink, Route, VethLink};
 

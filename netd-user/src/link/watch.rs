@@ -10,9 +10,9 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::RouteAttribute;
 use tokio::sync::watch::{self, Receiver, Sender};
 
-use super::cache::link_of;
 use super::inside::Heard;
 use super::listener::GROUPS;
+use super::record::link_of;
 use super::{LinkError, netlink};
 
 /// Changes of one cause (a link that comes up with addresses and routes) are told once.

@@ -99,7 +99,7 @@ fn bound(name: &str, base: u64) -> u64 {
         "threads" => base + 12,
         "pins" => base,
         // Flows and traces of datagrams outlive containers by their time-outs.
-        _ if name.starts_with("map flows") || name.starts_with("map fragments") => 2 * base + 512,
+        _ if name.starts_with("map flows") || name.starts_with("map fragment") => 2 * base + 512,
         _ => base + 8,
     }
 }

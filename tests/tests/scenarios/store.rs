@@ -182,12 +182,14 @@ fn torn_store_opens_as_acknowledged_or_names_the_backup_that_brings_all_back() {
 fn killed_in_history(daemon: Daemon<'_>, turn: usize) -> Made {
     let (enough, is_enough) = std::sync::mpsc::channel();
     let pid = daemon.pid().unwrap();
-    std::thread::scope(|scope| {
+    let made = std::thread::scope(|scope| {
         let history = scope.spawn(|| make_history(&daemon, turn, &enough));
-        is_enough.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        is_enough.recv_timeout(std::time::Duration::from_mins(1)).unwrap();
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         history.join().unwrap()
-    })
+    });
+    daemon.has_died().unwrap();
+    made
 }
 
 /// The file that the last refusal says to restore.
