@@ -28,6 +28,7 @@ use crate::controller::StartError;
 use crate::dataplane::object::DATAPLANE_OBJECT;
 use crate::frontend::LogControl;
 use crate::frontend::socket::{self, BoundSocket, SocketError};
+use crate::kernel::{self, TooOld};
 use crate::reconcile::{ReconcileError, ReconcilerOptions};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
@@ -50,6 +51,9 @@ pub enum DaemonError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The kernel is too old.
+    #[error(transparent)]
+    Kernel(#[from] TooOld),
     /// The log can't be set up.
     #[error(transparent)]
     Logging(#[from] LoggingError),
@@ -161,6 +165,7 @@ pub fn run(config_path: Option<&Path>) -> Result<(), DaemonError> {
 
 fn settle(config_path: Option<&Path>) -> Result<Settled, DaemonError> {
     let config = Config::load(config_path)?;
+    kernel::fits(&kernel::running())?;
     let log = logging::start(&config.log_level, config.log_format)?;
     directory("state-dir", &config.state_dir)?;
     directory("run-dir", &config.run_dir)?;

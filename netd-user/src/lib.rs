@@ -16,6 +16,7 @@ pub mod driver;
 pub mod facts;
 mod fault;
 pub mod frontend;
+pub mod kernel;
 pub mod link;
 pub mod model;
 pub mod observe;

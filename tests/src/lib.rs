@@ -23,6 +23,7 @@ pub mod raw;
 pub mod restarts;
 pub mod soak;
 pub mod upstream;
+pub mod vm;
 pub mod wire;
 
 pub use container::Container;

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kernels;
 mod lint;
 mod restarts;
 mod run;
@@ -14,6 +15,7 @@ mod source;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,7 +26,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 10] = [
+const CHORES: [Chore; 11] = [
     Chore { name: "setup", says: "install what building and testing need", run: setup::run },
     Chore { name: "build", says: "build everything, with cargo's options", run: build::run },
     Chore {
@@ -36,6 +38,11 @@ const CHORES: [Chore; 10] = [
         name: "test",
         says: "run every test, or those whose name contains a word given",
         run: test::run,
+    },
+    Chore {
+        name: "vm",
+        says: "run the tests on other kernels alone, or those whose name contains a word given",
+        run: vm::run,
     },
     Chore {
         name: "fuzz",

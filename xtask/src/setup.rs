@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use anyhow::{Result, bail};
 
-use crate::run;
 use crate::toolchain::{Compiler, find_linker};
+use crate::{kernels, run};
 
 const LINKER_VERSION: &str = "0.13.0";
 const FUZZER_VERSION: &str = "0.13.2";
@@ -48,7 +48,7 @@ const fn file(name: &'static str, file: &'static str) -> Package {
     Package { name, sign: Sign::File(file), purpose: Purpose::Build }
 }
 
-const PACKAGES: [Package; 24] = [
+const PACKAGES: [Package; 26] = [
     program("gcc", "cc", Purpose::Build),
     program("pkg-config", "pkg-config", Purpose::Build),
     program("iproute2", "ip", Purpose::Demo),
@@ -60,6 +60,7 @@ const PACKAGES: [Package; 24] = [
     program("bind9-dnsutils", "dig", Purpose::Test),
     program("bpftool", "bpftool", Purpose::Test),
     program("busybox-static", "busybox", Purpose::Test),
+    program("cpio", "cpio", Purpose::Test),
     program("dnsperf", "dnsperf", Purpose::Test),
     program("docker-compose", "docker-compose", Purpose::Test),
     program("docker.io", "dockerd", Purpose::Test),
@@ -69,6 +70,7 @@ const PACKAGES: [Package; 24] = [
     program("musl-tools", "musl-gcc", Purpose::Test),
     program("openssl", "openssl", Purpose::Test),
     program("prometheus", "promtool", Purpose::Test),
+    program("qemu-system-x86", "qemu-system-x86_64", Purpose::Test),
     program("socat", "socat", Purpose::Test),
     program("systemd", "systemd-analyze", Purpose::Test),
     program("tcpdump", "tcpdump", Purpose::Test),
@@ -114,11 +116,19 @@ impl Report {
             }
         }
     }
+
+    fn outcome(&self) -> Result<()> {
+        match self.failures {
+            0 => Ok(()),
+            failures => bail!("{failures} of the things above are missing"),
+        }
+    }
 }
 
 /// Installs everything.
 pub(crate) fn run(_options: &[String]) -> Result<()> {
-    ensure(Purpose::Test)
+    let installed = ensure(Purpose::Test);
+    installed.and(ensure_kernels())
 }
 
 /// Installs what `purpose` needs and is missing.
@@ -136,9 +146,29 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Fuzz {
         report.line("cargo-fuzz", &fuzzer());
     }
-    match report.failures {
-        0 => Ok(()),
-        failures => bail!("{failures} of the things above are missing"),
+    report.outcome()
+}
+
+/// Fetches the kernels that tests boot in virtual machines; all other tests do without.
+pub(crate) fn ensure_kernels() -> Result<()> {
+    let mut report = Report { failures: 0 };
+    for package in kernels::PACKAGES {
+        report.line(package, &kernel(package));
+    }
+    report.outcome()
+}
+
+fn kernel(package: &str) -> State {
+    let shown = kernels::directory(package).display().to_string();
+    if kernels::directory(package).exists() {
+        return State::Present(shown);
+    }
+    match kernels::fetch(package) {
+        Ok(()) => State::Installed(shown),
+        Err(error) => State::Failed {
+            reason: format!("{error:#}"),
+            remedy: "add Debian 12's main and security archives and `apt-get update`".to_owned(),
+        },
     }
 }
 

@@ -41,6 +41,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
 
 fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     setup::ensure(setup::Purpose::Test)?;
+    if let Err(missing) = setup::ensure_kernels() {
+        println!("the tests that need them will fail: {missing}");
+    }
     if let Some((DOCKER, scenarios)) = filters.split_first().map(|(it, rest)| (it.as_str(), rest)) {
         run::run(&mut run::cargo(&["build", "--workspace"]))?;
         return suite(&DOCKER_TESTS, scenarios, tally);

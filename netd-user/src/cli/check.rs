@@ -16,6 +16,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 use super::client::Client;
 use super::error::CliError;
 use crate::api::Status;
+use crate::kernel::{self, TooOld};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -99,7 +100,7 @@ const SETTING_BESIDE_JIT: &str = "/proc/sys/net/core/dev_weight";
 fn host() -> Vec<(&'static str, Finding)> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     vec![
-        ("kernel", kernel(&read("/proc/sys/kernel/osrelease").unwrap_or_default())),
+        ("kernel", kernel(&kernel::running())),
         ("BTF", btf(Path::new("/sys/kernel/btf/vmlinux").exists())),
         ("JIT", jit(read(JIT_SETTING).as_deref(), Path::new(SETTING_BESIDE_JIT).exists())),
         ("lockdown", lockdown(read("/sys/kernel/security/lockdown").as_deref())),
@@ -123,15 +124,9 @@ fn at(places: &Places) -> Vec<(&'static str, Finding)> {
 }
 
 fn kernel(release: &str) -> Finding {
-    let release = release.trim();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let version = (numbers.next(), numbers.next());
-    match version {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 6) => Fine(release.to_owned()),
-        _ => wrong(
-            format!("Linux {release} has no tcx"),
-            "run Linux 6.6 or later (Debian 12: the kernel of bookworm-backports)",
-        ),
+    match kernel::fits(release) {
+        Ok(()) => Fine(release.to_owned()),
+        Err(old) => wrong(old.what(), TooOld::REMEDY),
     }
 }
 
@@ -329,13 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn kernels_from_6_6_on_will_do() {
-        for release in ["6.6.0", "6.10-rc1", "6.18.0-cloud\n", "7.0.1"] {
-            assert!(!is_wrong(&kernel(release)), "{release}");
-        }
-        for release in ["6.5.9", "6.1.0-28-amd64", "5.15", "", "x"] {
-            assert!(is_wrong(&kernel(release)), "{release}");
-        }
+    fn a_kernel_that_is_too_old_is_wrong_and_its_remedy_told() {
+        let told = line("kernel", &kernel("6.1.0-28-amd64"));
+        let wanted = format!("WRONG  kernel: Linux 6.1.0-28-amd64 has no tcx; {}", TooOld::REMEDY);
+        assert_eq!(told, wanted);
+        assert_eq!(kernel("6.6.1"), Fine("6.6.1".into()));
     }
 
     #[test]

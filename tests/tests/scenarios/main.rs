@@ -23,6 +23,7 @@ mod gateway_modes;
 mod host;
 mod hostile;
 mod isolation;
+mod kernels;
 mod killed;
 mod l3_uplink;
 mod life;
@@ -44,6 +45,7 @@ mod soak;
 mod store;
 mod switch;
 mod topology;
+mod trunk;
 mod uninstall;
 mod verbs;
 
