@@ -39,9 +39,7 @@ use self::stats::Stats;
 use self::sweep::Sweeper;
 use self::syscall::monotonic_s;
 use crate::desired::Tables;
-
-/// The oldest kernel with tcx links.
-const KERNEL_FLOOR: (u32, u32) = (6, 6);
+use crate::kernel::{self, TooOld};
 
 /// The kernel side of this host.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ impl Dataplane {
         object: &[u8],
         capacities: &BTreeMap<String, u32>,
     ) -> Result<Self, DataplaneError> {
-        check_kernel()?;
+        kernel::fits(&kernel::running())?;
         let dirs = PinDirs::prepare(pins)?;
         let found_maps = dirs.maps().exists();
         if found_maps {
@@ -235,31 +233,12 @@ impl Visit for Dump<'_> {
     }
 }
 
-fn check_kernel() -> Result<(), DataplaneError> {
-    let path = Path::new("/proc/sys/kernel/osrelease");
-    let found = std::fs::read_to_string(path).map_err(bpffs::failed("read", path))?;
-    if kernel_version(&found).is_some_and(|version| version >= KERNEL_FLOOR) {
-        return Ok(());
-    }
-    Err(DataplaneError::KernelTooOld { found: found.trim().to_owned(), needed: KERNEL_FLOOR })
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 /// Why a map or a program could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
     /// The kernel lacks tcx.
-    #[error("kernel {found} is too old: netd needs {}.{} or later (tcx)", .needed.0, .needed.1)]
-    KernelTooOld {
-        /// `uname -r`.
-        found: String,
-        /// Major and minor.
-        needed: (u32, u32),
-    },
+    #[error(transparent)]
+    KernelTooOld(#[from] TooOld),
     /// A newer netd set the dataplane up.
     #[error(
         "a newer netd set up the dataplane (layout {found}, this one knows {known}): run that one, \
@@ -323,17 +302,4 @@ pub enum DataplaneError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_versions_are_compared_as_numbers() {
-        assert_eq!(kernel_version("6.10.3-arch1"), Some((6, 10)));
-        assert!(kernel_version("6.10.3") > Some(KERNEL_FLOOR));
-        assert!(kernel_version("5.15.0-91-generic") < Some(KERNEL_FLOOR));
-        assert_eq!(kernel_version("garbage"), None);
-    }
 }

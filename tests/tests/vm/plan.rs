@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// However its tests go, no machine lives longer. A minute or two are enough where nothing else runs.
-pub(super) const LIVES_FOR: Duration = Duration::from_mins(12);
+/// However its tests go, no machine lives longer. A few minutes are enough where little else runs.
+pub(super) const LIVES_FOR: Duration = Duration::from_mins(20);
 
 /// A virtual machine.
 pub(super) struct Machine {
