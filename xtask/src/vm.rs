@@ -9,6 +9,8 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     setup::ensure(setup::Purpose::Test)?;
     setup::ensure_kernels()?;
     run::run(&mut run::cargo(&["build", "--package", "netd-user"]))?;
+    // The machines carry programs of other tests, too.
+    run::run(&mut run::cargo(&["test", "--package", "netd-tests", "--no-run"]))?;
     let mut tests = run::cargo(&["test", "--package", "netd-tests", "--test", "vm", "--"]);
     run::run(tests.args(filters))
 }

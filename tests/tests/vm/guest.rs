@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use netd_tests::process::{built, output};
+use netd_tests::process::built;
 use netd_tests::vm::{self, Initramfs, Kernel};
 
 use super::plan::{LIVES_FOR, Machine, Planned};
@@ -78,7 +78,7 @@ fn executable(test: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["test", "--package", "netd-tests"]);
     cargo.args(["--test", test, "--no-run", "--quiet", "--message-format", "json"]);
-    let said = output(&mut cargo, b"")?;
+    let said = cargo.output().context("can't start cargo")?;
     let complaint = String::from_utf8_lossy(&said.stderr);
     ensure!(said.status.success(), "the tests `{test}` can't be built: {}", complaint.trim());
     let found = String::from_utf8_lossy(&said.stdout).lines().find_map(|line| {
