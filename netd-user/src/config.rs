@@ -36,6 +36,9 @@ pub struct Config {
     /// The plugin socket of a Docker engine (`/run/docker/plugins/netd.sock`); none does without
     /// (`docker-socket = "none"`).
     pub docker_socket: Option<PathBuf>,
+    /// The API of a Docker engine, which is asked for the names of its containers
+    /// (`/var/run/docker.sock`); none leaves it alone (`docker-api-socket = "none"`).
+    pub docker_api_socket: Option<PathBuf>,
     /// Group that may use the API beside root.
     pub group: Option<String>,
     /// Address of the Prometheus endpoint; none turns it off (`metrics-addr = "off"`).

@@ -10,6 +10,7 @@ mod effective;
 mod owner;
 mod parts;
 mod ports;
+mod whereabouts;
 mod worker;
 mod world;
 
@@ -27,6 +28,7 @@ use crate::desired::Desired;
 use crate::facts::HostFacts;
 use crate::model::{Command, Model, Outcome, Refusal, SandboxId, Settings};
 use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler, Tended};
+use crate::roster::{Called, EngineLink, Places};
 use crate::store::StoreError;
 
 pub use circumstances::{Host, ProcHost};
@@ -129,8 +131,10 @@ pub struct Live {
 /// What everybody may see of the state, as of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The model.
-    pub model: Arc<Model>,
+    /// The model, under the names that people use.
+    pub called: Called,
+    /// Whether a container engine tells names.
+    pub engine: EngineLink,
     /// The host as the last apply saw it.
     pub facts: Arc<HostFacts>,
     /// Revision of the model.
@@ -232,9 +236,9 @@ impl Controller {
         self.view.load_full()
     }
 
-    /// The model as of now.
+    /// The model as of now, under the names that people use.
     pub fn model(&self) -> Arc<Model> {
-        Arc::clone(&self.view.load().model)
+        Arc::clone(&self.view.load().called.model)
     }
 
     /// From the next command on other settings hold; the kernel follows at once.
@@ -255,9 +259,14 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn of(&self, model: Arc<Model>) -> Box<Compile> {
+    /// `places` tells where engines' sandboxes can be entered.
+    fn of(&self, model: Arc<Model>, places: Places) -> Box<Compile> {
         let settings = self.settings.clone();
-        Box::new(move |facts| crate::compile::compile(&model, facts, &settings))
+        Box::new(move |facts| {
+            let mut desired = crate::compile::compile(&model, facts, &settings);
+            whereabouts::place(&mut desired, &model, &places, facts);
+            desired
+        })
     }
 }
 

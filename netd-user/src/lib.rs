@@ -21,4 +21,6 @@ pub mod link;
 pub mod model;
 pub mod observe;
 pub mod reconcile;
+pub mod roster;
 pub mod store;
+pub mod watcher;

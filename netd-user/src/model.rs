@@ -43,7 +43,7 @@ pub use endpoint::{Endpoint, EndpointSpec, Inside};
 pub use engine::EngineCommand;
 pub use engine::lease::{Lease, PoolId};
 pub use extra_host::{ExtraHost, HostTarget};
-pub use id::{EndpointId, NetworkId, SandboxId};
+pub use id::{ContainerId, EndpointId, NetworkId, SandboxId};
 pub use ipam::PoolUsage;
 pub use keeper::Keeper;
 pub use netns::NetnsPath;

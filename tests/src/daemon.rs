@@ -74,6 +74,11 @@ impl Places {
         self.directory.join("plugins/netd.sock")
     }
 
+    /// The API of the host's container engine, where one runs.
+    pub fn engine_socket(&self) -> PathBuf {
+        self.directory.join("engine/docker.sock")
+    }
+
     /// Where sandboxes' namespaces are mounted.
     pub fn netns(&self) -> PathBuf {
         self.directory.join("netns")
@@ -94,7 +99,7 @@ impl Places {
     }
 
     /// The configuration that keeps a daemon within its places: the one list of such keys.
-    fn configuration(&self) -> [(&'static str, PathBuf); 7] {
+    fn configuration(&self) -> [(&'static str, PathBuf); 8] {
         [
             ("state-dir", self.directory.join("state")),
             ("run-dir", self.directory.join("run")),
@@ -103,6 +108,7 @@ impl Places {
             ("cgroup", self.cgroup.clone()),
             ("api-socket", self.socket()),
             ("docker-socket", self.plugin_socket()),
+            ("docker-api-socket", self.engine_socket()),
         ]
     }
 

@@ -29,8 +29,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 const STOPS_WITHIN: Duration = Duration::from_mins(1);
 const CLIENT_DEADLINE: Duration = Duration::from_mins(15);
 
-/// The engine looks for plugins under `/run/docker` and for control groups under `/sys/fs/cgroup`,
-/// whatever it is told: it gets its own of both.
+/// The engine looks for plugins under `/run/docker` and `/etc/docker` and for control groups under
+/// `/sys/fs/cgroup`, whatever it is told: it gets its own of each.
 const ENTER: &str = r#"
 set -eu
 directory=$1 plugins=$2 tests=$3
@@ -40,6 +40,9 @@ mkdir -p "$directory/run/docker/plugins" "$directory/run/lock" "$directory/run/$
 mount --bind "$plugins" "$directory/run/docker/plugins"
 mount --rbind "$tests" "$directory/run/$(basename "$tests")"
 mount --rbind "$directory/run" /run
+mount -t overlay -o "lowerdir=/etc,upperdir=$directory/etc,workdir=$directory/work" overlay /etc
+mkdir -p /etc/docker/plugins
+mount --bind "$directory/discovery" /etc/docker/plugins
 umount -l /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 exec "$@"
@@ -68,7 +71,7 @@ impl<'host> Grounds<'host> {
     pub fn prepare(host: &'host Host, plugins: &Path) -> Result<Self> {
         ensure!(Path::new(ENGINE).exists(), "no Docker engine; remedy: `cargo xtask setup`");
         let directory = host.directory().join("engine");
-        for below in ["run", "data", "exec"] {
+        for below in ["run", "data", "exec", "etc", "work", "discovery"] {
             fs::create_dir_all(directory.join(below))?;
         }
         let shown = |path: &Path| path.display().to_string();
@@ -210,10 +213,17 @@ impl<'host> Engine<'host> {
         for applet in ["sh", "ip", "ping", "ping6", "sleep", "cat", "nslookup", "wget", "true"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
+        copy_with_libraries("/usr/bin/getent", &root)?;
+        fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
         let (root, archive) = (root.to_string_lossy(), self.directory.join("rootfs.tar"));
         let archive = archive.to_string_lossy();
         process::run("tar", &["-C", &root, "-cf", &archive, "."])?;
         self.ok(&["import", &archive, IMAGE]).map(drop)
+    }
+
+    /// Where a file says of a plugin how it is reached: `NAME.spec`, `NAME.json`.
+    pub fn discovery(&self) -> PathBuf {
+        self.directory.join("discovery")
     }
 
     /// The namespace of a running container.
@@ -271,6 +281,18 @@ fn own_arguments(host: &Host, directory: &Path) -> [String; 7] {
         format!("--cgroup-parent=/{}/engine", host.name()),
         "--storage-driver=overlay2".to_owned(),
     ]
+}
+
+/// A program of the machine, which finds the C library's resolver in the image.
+fn copy_with_libraries(program: &str, root: &Path) -> Result<()> {
+    let listed = process::run("ldd", &[program])?;
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in libraries.chain([program]) {
+        let target = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().context("a file is in a directory")?)?;
+        fs::copy(file, &target).with_context(|| file.to_owned())?;
+    }
+    Ok(())
 }
 
 fn log(directory: &Path) -> PathBuf {

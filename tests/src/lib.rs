@@ -15,6 +15,7 @@ pub mod guard;
 pub mod host;
 pub mod lab;
 pub mod load;
+pub mod meddler;
 pub mod netns;
 pub mod outside;
 pub mod plugin;

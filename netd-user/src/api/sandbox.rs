@@ -73,6 +73,9 @@ pub struct OwnerUpdate {
 pub struct SandboxInspect {
     /// 64 hex digits.
     pub id: String,
+    /// The engine's own id of its container, where an engine keeps it and has told.
+    #[serde(rename = "ContainerID", default)]
+    pub container_id: String,
     /// Unique name.
     pub name: String,
     /// RFC 3339 with nanoseconds, UTC.

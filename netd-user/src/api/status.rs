@@ -29,6 +29,9 @@ pub struct Status {
     pub sandboxes: u64,
     /// Names of the uplinks.
     pub uplinks: Vec<UplinkStatus>,
+    /// Whether a container engine tells names: `connected`, `not connected` and why, or `off`.
+    #[serde(default)]
+    pub engine: String,
     /// Fill of each map.
     pub maps: Vec<MapStatus>,
     /// Drops by reason.

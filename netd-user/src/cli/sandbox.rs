@@ -191,10 +191,15 @@ pub(super) fn ls(args: &LsArgs, client: &Client, out: &mut dyn Write) -> Result<
     LISTING.write(&rows, args.format.as_deref(), args.quiet, out)
 }
 
+/// The id that people know it by.
+fn known_id(sandbox: &SandboxInspect) -> &str {
+    if sandbox.container_id.is_empty() { &sandbox.id } else { &sandbox.container_id }
+}
+
 fn row(sandbox: &SandboxInspect, no_trunc: bool) -> Row {
     let age = seconds_since(&sandbox.created).map(human).unwrap_or_default();
     json!({
-        "ID": shown_id(&sandbox.id, no_trunc),
+        "ID": shown_id(known_id(sandbox), no_trunc),
         "Names": sandbox.name,
         "Networks": shown_networks(sandbox),
         "Addresses": shown_addresses(sandbox),
@@ -257,7 +262,7 @@ fn matches_all(sandbox: &SandboxInspect, filters: &[Pair]) -> bool {
 
 fn matches(sandbox: &SandboxInspect, name: &str, value: &str) -> bool {
     match name {
-        "id" => sandbox.id.starts_with(value),
+        "id" => sandbox.id.starts_with(value) || sandbox.container_id.starts_with(value),
         "name" => sandbox.name.contains(value),
         "status" => sandbox.state == value,
         "label" => match value.split_once('=') {

@@ -83,7 +83,7 @@ fn page(status: &Status) -> Result<String, CliError> {
     Ok(page)
 }
 
-fn summary(status: &Status) -> [(&'static str, String); 8] {
+fn summary(status: &Status) -> [(&'static str, String); 9] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let started = u64::try_from(status.started_s).unwrap_or_default();
     [
@@ -95,6 +95,7 @@ fn summary(status: &Status) -> [(&'static str, String); 8] {
         ("Networks", status.networks.to_string()),
         ("Sandboxes", status.sandboxes.to_string()),
         ("Endpoints", status.endpoints.to_string()),
+        ("Engine", status.engine.clone()),
     ]
 }
 

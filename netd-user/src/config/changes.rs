@@ -24,6 +24,7 @@ keys! {
     "resolv-conf" = c => c.resolv_conf;
     "api-socket" = c => c.api_socket;
     "docker-socket" = c => c.docker_socket;
+    "docker-api-socket" = c => c.docker_api_socket;
     "group" = c => c.group;
     "metrics-addr" = c => c.metrics_addr;
     "log-level" = c => c.log_level;

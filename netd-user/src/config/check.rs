@@ -19,6 +19,7 @@ const INTERFACE_NAME_MAX: usize = 15;
 const BRIDGE_SUFFIX: usize = 12;
 const VETH_SUFFIX: usize = 7;
 const DOCKER_SOCKET: &str = "/run/docker/plugins/netd.sock";
+const DOCKER_API_SOCKET: &str = "/var/run/docker.sock";
 const DEFAULT_METRICS_ADDR: &str = "127.0.0.1:9959";
 const DEFAULT_VERIFY_S: u32 = 180;
 const DEFAULT_DEADLINE_S: u32 = 30;
@@ -51,6 +52,11 @@ fn build(raw: RawConfig) -> Checked<Config> {
         resolv_conf: path("resolv-conf", raw.resolv_conf, "/etc/resolv.conf")?,
         api_socket,
         docker_socket: path_or_none("docker-socket", raw.docker_socket, DOCKER_SOCKET)?,
+        docker_api_socket: path_or_none(
+            "docker-api-socket",
+            raw.docker_api_socket,
+            DOCKER_API_SOCKET,
+        )?,
         group: raw.group,
         metrics_addr: metrics_addr(raw.metrics_addr.as_deref())?,
         log_level: log_level(raw.log_level)?,

@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) resolv_conf: Option<PathBuf>,
     pub(super) api_socket: Option<PathBuf>,
     pub(super) docker_socket: Option<PathBuf>,
+    pub(super) docker_api_socket: Option<PathBuf>,
     pub(super) group: Option<String>,
     pub(super) metrics_addr: Option<String>,
     pub(super) log_level: Option<String>,

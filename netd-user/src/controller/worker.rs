@@ -2,6 +2,7 @@
 
 mod ends;
 mod live;
+mod observed;
 mod patrol;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::model::{Command, Model, Outcome, Proto, Settings};
 use crate::reconcile::ReconcileError;
 use crate::store::{Change, Memory, Store, StoreError};
 use live::Turns;
+use observed::Observed;
 
 /// How often a random port found busy is drawn anew, as Docker does.
 const PORT_TRIES: usize = 10;
@@ -44,6 +46,7 @@ pub struct Worker<K, S, H> {
     live: watch::Receiver<Option<Live>>,
     turns: Turns,
     published: Arc<ArcSwap<View>>,
+    observed: Observed,
     owners: Owners,
     departed: mpsc::UnboundedReceiver<Departed>,
     state: State,
@@ -115,6 +118,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
             requests,
             live,
             published,
+            observed: Observed::nothing(),
             owners: Owners::new(departed_sender),
             departed,
             state,
@@ -143,6 +147,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
                 () = self.turns.next() => {}
                 Ok(()) = self.live.changed() => self.take_over().await,
                 Ok(()) = self.changes.changed() => self.due.settle(),
+                () = self.observed.changed() => self.take_roster().await,
                 request = self.requests.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => break,
@@ -228,7 +233,7 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     ) -> Result<(Arc<Model>, Outcome), ControllerError> {
         self.state.facts = self.kernel.facts().await?;
         let (facts, settings) = (Arc::clone(&self.state.facts), Arc::clone(&self.settings));
-        let departed = world::departed(&self.state.model, &facts);
+        let departed = self.observed.departed(&self.state.model, &facts);
         let circumstances =
             circumstances::gather(&mut self.host, &facts, &settings, busy, departed)
                 .map_err(ControllerError::Entropy)?;
@@ -311,7 +316,9 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
         model: &Arc<Model>,
         depth: Depth,
     ) -> Result<usize, ReconcileError> {
-        let compile = self.compiler.of(self.state.left_out.effective(model));
+        let effective = self.state.left_out.effective(model);
+        self.observed.whereabouts.look(&effective, &self.observed.roster);
+        let compile = self.compiler.of(effective, self.observed.whereabouts.places());
         let started = Instant::now();
         self.state.dirty = true;
         let applied = match depth {
@@ -365,7 +372,8 @@ impl<K: Kernel, S: Store, H: Host> Worker<K, S, H> {
     fn publish(&self) {
         let state = &self.state;
         self.published.store(Arc::new(View {
-            model: Arc::clone(&state.model),
+            called: self.observed.call(&state.model),
+            engine: self.observed.roster.link.clone(),
             facts: Arc::clone(&state.facts),
             revision: state.revision,
             applied_revision: state.applied_revision,

@@ -63,7 +63,7 @@ fn check_namespace(path: &Path) -> Result<(), Refusal> {
             path.display()
         )));
     }
-    if same_file(path, Path::new(HOST_NAMESPACE)) {
+    if is_hosts(path) {
         return Err(Refusal::invalid(format!(
             "'{}' is the host's own namespace: connect to network 'host' instead",
             path.display()
@@ -80,6 +80,11 @@ fn check_owner(owner: Option<ProcessRef>) -> Result<(), Refusal> {
         ))),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a path leads to the host's own namespace.
+pub(super) fn is_hosts(path: &Path) -> bool {
+    same_file(path, Path::new(HOST_NAMESPACE))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -58,7 +58,8 @@ fn sentence(view: &View) -> String {
     if let Some(trouble) = trouble {
         return format!("degraded: {trouble}");
     }
-    let (networks, endpoints) = (view.model.networks.len(), view.model.endpoints.len());
+    let (networks, endpoints) =
+        (view.called.model.networks.len(), view.called.model.endpoints.len());
     format!("serving: {networks} networks, {endpoints} endpoints")
 }
 

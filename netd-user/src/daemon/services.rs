@@ -1,5 +1,6 @@
 //! The running daemon: the tasks, what connects them, and the signals.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,8 +28,10 @@ use crate::link::facts;
 use crate::observe::events::{Hub, Narrator};
 use crate::observe::time::Clock;
 use crate::reconcile::Reconciler;
+use crate::roster::Roster;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::watcher::{self, DockerApi, Pace};
 
 /// Events a monitor may fall behind.
 const EVENT_LAG: usize = 4096;
@@ -98,11 +101,6 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let (stats, events, sweeper) = (reconciler.stats(), reconciler.events()?, reconciler.sweeper());
     let changes = reconciler.watch()?;
     let news = reconciler.resolver_news();
-    let tuning = Tuning {
-        deadline: config.request_deadline,
-        verify_interval: config.verify_interval,
-        ..Tuning::default()
-    };
     let compile = compile_settings(&config, &mut store, &reconciler)?;
     let (mut worker, controller) = Worker::start(Parts {
         kernel: reconciler,
@@ -110,7 +108,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
         host: ProcHost,
         settings: config.base_settings().clone(),
         compile,
-        tuning,
+        tuning: tuning(&config),
         changes,
     })
     .await?;
@@ -121,6 +119,9 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let witness = NameWitness::new(telemetry.name_metrics(), hub.clone(), controller.clone());
     let names = name_service(&config, controller.clone(), witness)?;
     let turns = worker.count_turns(manager::turn_interval());
+    let (rosters, heard) = watch::channel(Arc::default());
+    worker.follow(heard);
+    let engine = config.docker_api_socket.clone();
     let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
     let resolv_conf = config.resolv_conf.clone();
     let state_dir = config.state_dir.clone();
@@ -144,11 +145,22 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     }
     tasks.spawn(Arc::clone(&names).serve(news, stopped.clone()));
     tasks.spawn(host::follow(names, resolv_conf, stopped.clone()));
+    if let Some(socket) = engine {
+        tasks.spawn(watch_engine(socket, controller.clone(), rosters, stopped.clone()));
+    }
     tasks.spawn(sweep(sweeper, stopped.clone()));
     tasks.spawn(manager::follow(turns, controller.clone()));
     tasks.spawn(storage::back_up(state_dir, stopped.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
     Ok(Services { controller: tokio::spawn(worker.run(stopped)), tasks, stop, reloader })
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        deadline: config.request_deadline,
+        verify_interval: config.verify_interval,
+        ..Tuning::default()
+    }
 }
 
 /// Serves a container engine's plugin socket.
@@ -164,6 +176,17 @@ fn serve_engine(
         serve(listener, docker::router(controller), docker::limits(), stopped).await;
         drop(socket);
     })
+}
+
+/// Follows what a container engine calls the members of netd's networks.
+fn watch_engine(
+    socket: PathBuf,
+    controller: Controller,
+    rosters: watch::Sender<Arc<Roster>>,
+    stopped: watch::Receiver<bool>,
+) -> impl Future<Output = ()> {
+    let ours = move |network| controller.model().networks.contains_key(&network);
+    watcher::watch((DockerApi::at(socket), Pace::default()), ours, rosters, stopped)
 }
 
 fn name_service(

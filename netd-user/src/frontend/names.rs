@@ -35,9 +35,9 @@ pub(super) async fn lookup(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<NameAnswer>, ApiError> {
     let Query(wanted) = wanted.map_err(|e| ApiError::invalid(format!("the query: {e}")))?;
-    let model = api.controller.model();
-    let sandbox = model.find_sandbox(&wanted.from)?;
-    if !api.defaults.load().name_service || !asks_netd(&model, sandbox) {
+    let view = api.controller.view();
+    let sandbox = view.called.find_sandbox(&wanted.from)?;
+    if !api.defaults.load().name_service || !asks_netd(&view.called.model, sandbox) {
         return Err(ApiError::invalid(format!(
             "sandbox {} does not ask netd for names: connect it to a network that has names",
             sandbox.name

@@ -35,7 +35,8 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<NetworkInspect>>, ApiError> {
     filters.check_network()?;
     let view = api.controller.view();
-    let asked = view.model.networks.values().filter(|n| filters.network(&view.model, n));
+    let asked =
+        view.called.model.networks.values().filter(|n| filters.network(&view.called.model, n));
     let mut networks: Vec<_> = asked.map(|network| show::network(&view, network)).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(networks))
@@ -50,7 +51,7 @@ pub(super) async fn inspect(
     Reference(network): Reference,
 ) -> Result<Json<NetworkInspect>, ApiError> {
     let view = api.controller.view();
-    let network = view.model.find_network(&network)?;
+    let network = view.called.model.find_network(&network)?;
     Ok(Json(show::network(&view, network)))
 }
 
@@ -62,6 +63,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Reference(network): Reference,
 ) -> Result<StatusCode, ApiError> {
+    let network = api.controller.view().called.network_reference(network);
     api.controller.execute(Command::RemoveNetwork { network }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -99,7 +101,10 @@ pub(super) async fn connect(
     JsonBody(body): JsonBody<Connect>,
 ) -> Result<Json<Created>, ApiError> {
     let spec = Box::new(endpoint_spec(body.endpoint_config));
-    let command = Command::Connect { network, sandbox: body.container, spec };
+    let called = &api.controller.view().called;
+    let network = called.network_reference(network);
+    let sandbox = called.sandbox_reference(body.container);
+    let command = Command::Connect { network, sandbox, spec };
     Ok(Json(created(api.controller.execute(command).await?)))
 }
 
@@ -113,7 +118,10 @@ pub(super) async fn disconnect(
     Reference(network): Reference,
     JsonBody(body): JsonBody<Disconnect>,
 ) -> Result<StatusCode, ApiError> {
-    api.controller.execute(Command::Disconnect { network, sandbox: body.container }).await?;
+    let called = &api.controller.view().called;
+    let network = called.network_reference(network);
+    let sandbox = called.sandbox_reference(body.container);
+    api.controller.execute(Command::Disconnect { network, sandbox }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

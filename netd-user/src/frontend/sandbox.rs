@@ -40,7 +40,8 @@ pub(super) async fn list(
     filters.check_sandbox()?;
     let traffic = traffic(&api).await?;
     let view = api.controller.view();
-    let asked = view.model.sandboxes.values().filter(|s| filters.sandbox(&view.model, s));
+    let asked =
+        view.called.model.sandboxes.values().filter(|s| filters.sandbox(&view.called.model, s));
     let show = show::Sandboxes { view: &view, defaults: &api.defaults.load(), traffic: &traffic };
     let mut sandboxes: Vec<_> = asked.map(|sandbox| show.inspect(sandbox)).collect();
     sandboxes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -55,10 +56,10 @@ pub(super) async fn inspect(
     State(api): State<Api>,
     Reference(sandbox): Reference,
 ) -> Result<Json<SandboxInspect>, ApiError> {
-    api.controller.model().find_sandbox(&sandbox)?;
+    api.controller.view().called.find_sandbox(&sandbox)?;
     let traffic = traffic(&api).await?;
     let view = api.controller.view();
-    let sandbox = view.model.find_sandbox(&sandbox)?;
+    let sandbox = view.called.find_sandbox(&sandbox)?;
     let show = show::Sandboxes { view: &view, defaults: &api.defaults.load(), traffic: &traffic };
     Ok(Json(show.inspect(sandbox)))
 }
@@ -71,6 +72,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Reference(sandbox): Reference,
 ) -> Result<StatusCode, ApiError> {
+    let sandbox = api.controller.view().called.sandbox_reference(sandbox);
     api.controller.execute(Command::RemoveSandbox { sandbox }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -86,6 +88,7 @@ pub(super) async fn set_owner(
     JsonBody(body): JsonBody<OwnerUpdate>,
 ) -> Result<StatusCode, ApiError> {
     let owner = body.owner.map(process);
+    let sandbox = api.controller.view().called.sandbox_reference(sandbox);
     api.controller.execute(Command::SetOwner { sandbox, owner }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -37,9 +37,9 @@ pub(super) struct Sandboxes<'a> {
 
 /// A network.
 pub(super) fn network(view: &View, network: &Network) -> NetworkInspect {
-    let endpoints = view.model.endpoints.values().filter(|e| e.network == network.id);
+    let endpoints = view.called.model.endpoints.values().filter(|e| e.network == network.id);
     let containers = endpoints.filter_map(|endpoint| {
-        let sandbox = view.model.sandboxes.get(&endpoint.sandbox?)?;
+        let sandbox = view.called.model.sandboxes.get(&endpoint.sandbox?)?;
         Some((sandbox.id.to_string(), container(network, sandbox, endpoint)))
     });
     NetworkInspect {
@@ -78,10 +78,11 @@ pub(super) fn status(view: &View) -> Status {
         abi: format!("{:016x}", netd_common::map::ABI),
         revision: view.revision,
         applied_revision: view.applied_revision,
-        networks: view.model.networks.len() as u64,
-        endpoints: view.model.endpoints.len() as u64,
-        sandboxes: view.model.sandboxes.len() as u64,
+        networks: view.called.model.networks.len() as u64,
+        endpoints: view.called.model.endpoints.len() as u64,
+        sandboxes: view.called.model.sandboxes.len() as u64,
         uplinks: uplinks.collect(),
+        engine: view.engine.sentence(),
         problems,
         ..Status::default()
     }
@@ -90,7 +91,7 @@ pub(super) fn status(view: &View) -> Status {
 /// What is wrong, each a sentence.
 pub(super) fn problems(view: &View) -> Vec<String> {
     let failed = view.failures.iter().filter_map(|(id, reason)| {
-        Some(format!("sandbox {}: {reason}", view.model.sandboxes.get(id)?.name))
+        Some(format!("sandbox {}: {reason}", view.called.model.sandboxes.get(id)?.name))
     });
     view.problems.iter().cloned().chain(failed).collect()
 }
@@ -107,6 +108,7 @@ impl Sandboxes<'_> {
         };
         SandboxInspect {
             id: sandbox.id.to_string(),
+            container_id: text(self.view.called.containers.get(&sandbox.id)),
             name: sandbox.name.clone(),
             created: rfc3339(sandbox.created_ns),
             mode: mode_name(sandbox.mode).to_owned(),
@@ -132,7 +134,7 @@ impl Sandboxes<'_> {
     }
 
     fn resolver(&self, sandbox: &Sandbox) -> String {
-        let model = &self.view.model;
+        let model = &self.view.called.model;
         let endpoints = model.endpoints_of_sandbox(sandbox.id);
         let networks = endpoints.filter_map(|end| model.networks.get(&end.network));
         let asks_netd =
@@ -141,7 +143,7 @@ impl Sandboxes<'_> {
     }
 
     fn networks(&self, sandbox: &Sandbox) -> BTreeMap<String, EndpointInspect> {
-        let model = &self.view.model;
+        let model = &self.view.called.model;
         let endpoints = model.endpoints.values().filter(|e| e.sandbox == Some(sandbox.id));
         let named = endpoints.filter_map(|endpoint| {
             let network = model.networks.get(&endpoint.network)?;
@@ -187,7 +189,7 @@ impl Sandboxes<'_> {
     }
 
     fn host_gateway(&self) -> Vec<String> {
-        let told = self.defaults.host_gateways(&self.view.model);
+        let told = self.defaults.host_gateways(&self.view.called.model);
         told.iter().map(ToString::to_string).collect()
     }
 }

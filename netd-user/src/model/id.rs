@@ -62,6 +62,8 @@ object_id! {
     EndpointId;
     /// A sandbox's id.
     SandboxId;
+    /// An engine's id of a container, whose sandbox has one of its own here.
+    ContainerId;
 }
 
 /// Text that is no id.

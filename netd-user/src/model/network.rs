@@ -141,7 +141,16 @@ impl Network {
 
     /// Whether containers find each other by name here: as with Docker, not on the predefined ones.
     pub fn has_names(&self) -> bool {
-        !self.predefined
+        !self.predefined && self.bridge.names.unwrap_or(true)
+    }
+
+    /// Whether its members ask netd for names: on an engine's network only where that is asked for,
+    /// for the engine has a resolver of its own.
+    pub fn asks_netd(&self) -> bool {
+        match self.keeper {
+            Keeper::Netd => self.has_names(),
+            Keeper::Engine => self.bridge.names == Some(true),
+        }
     }
 
     /// How a family leaves the network.
@@ -181,6 +190,10 @@ pub struct BridgeOptions {
     pub interface_prefix: String,
     /// `netd.anti_spoof`.
     pub anti_spoof: AntiSpoof,
+    /// `netd.dns`; none leaves it to the keeper: netd's own networks have netd's names, an engine's
+    /// have the engine's.
+    #[serde(default)]
+    pub names: Option<bool>,
 }
 
 /// Docker's gateway modes.

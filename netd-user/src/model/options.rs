@@ -24,9 +24,11 @@ const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 const ANTI_SPOOF: &str = "netd.anti_spoof";
+/// Whether members ask netd for names.
+const NAMES: &str = "netd.dns";
 /// Name servers of the members, addresses separated by commas.
 pub const NAME_SERVERS: &str = "netd.dns.servers";
-const OWN: [&str; 2] = [ANTI_SPOOF, NAME_SERVERS];
+const OWN: [&str; 3] = [ANTI_SPOOF, NAMES, NAME_SERVERS];
 
 /// Least MTU of IPv4 (RFC 791) and IPv6 (RFC 8200) links, largest that a veth takes.
 const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65_535;
@@ -59,6 +61,7 @@ pub(super) fn understand(options: &BTreeMap<String, String>) -> Result<BridgeOpt
         mtu: mtu(options)?,
         interface_prefix: interface_prefix(options)?,
         anti_spoof: anti_spoof(options)?,
+        names: names(options)?,
     })
 }
 
@@ -91,7 +94,7 @@ fn refuse_unknown(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
         None => Ok(()),
         Some(key) => Err(Refusal::invalid(format_args!(
             "unknown network option {key}: netd knows {}",
-            OWN.join(" and ")
+            OWN.join(", ")
         ))),
     }
 }
@@ -178,6 +181,15 @@ fn anti_spoof(options: &BTreeMap<String, String>) -> Result<AntiSpoof, Refusal> 
         "mac" => Ok(AntiSpoof::Mac),
         "off" => Ok(AntiSpoof::Off),
         _ => Err(unparsed(ANTI_SPOOF, value, "one of address, mac, off is needed")),
+    }
+}
+
+fn names(options: &BTreeMap<String, String>) -> Result<Option<bool>, Refusal> {
+    let Some(value) = options.get(NAMES) else { return Ok(None) };
+    match value.as_str() {
+        "on" => Ok(Some(true)),
+        "off" => Ok(Some(false)),
+        _ => Err(unparsed(NAMES, value, "one of on, off is needed")),
     }
 }
 

@@ -96,11 +96,12 @@ impl Sandbox {
     }
 
     /// Whether it asks netd for names, given its networks. On the predefined bridge alone it uses the
-    /// host's name servers, as with Docker; an engine's containers have the engine's own resolver.
+    /// host's name servers, as with Docker; an engine's containers have the engine's own resolver
+    /// unless a network says otherwise.
     pub fn asks_netd<'a>(&self, networks: impl Iterator<Item = &'a Network>) -> bool {
         let mut networks = networks.peekable();
-        let ours = self.mode == SandboxMode::Bridged && self.keeper == Keeper::Netd;
-        ours && (networks.peek().is_none() || networks.any(Network::has_names))
+        let lonely = self.keeper == Keeper::Netd && networks.peek().is_none();
+        self.mode == SandboxMode::Bridged && (lonely || networks.any(Network::asks_netd))
     }
 }
 

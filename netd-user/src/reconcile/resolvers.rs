@@ -87,7 +87,11 @@ impl Resolvers {
             return Ok(());
         }
         let identity = identity(path);
-        let sockets = resolver::open(path, Arc::clone(&self.earlier)).await?;
+        let sockets = match resolver::open(path, Arc::clone(&self.earlier)).await {
+            // It ended meanwhile, and nobody is left to answer.
+            Err(_) if identity.is_none() || self::identity(path) != identity => return Ok(()),
+            opened => opened?,
+        };
         let value = ResolverValue { port: Be16::new(sockets.port), pad: 0 };
         dataplane.put(&RESOLVERS, bytes_of(&sockets.cookie), bytes_of(&value))?;
         let open = Open { cookie: sockets.cookie, path: path.to_owned(), identity };

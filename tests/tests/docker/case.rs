@@ -52,12 +52,21 @@ impl<'host> Rig<'host> {
     }
 
     pub(super) fn start_daemon(&self) -> Result<()> {
-        *self.daemon.borrow_mut() = Some(Daemon::start(self.host, SETTINGS)?);
-        Ok(())
+        self.start_daemon_in(&[])
     }
 
     pub(super) fn start_engine(&self) -> Result<()> {
-        *self.engine.borrow_mut() = Some(self.grounds.start_engine(&[])?);
+        self.start_engine_with(&[])
+    }
+
+    pub(super) fn start_engine_with(&self, arguments: &[&str]) -> Result<()> {
+        *self.engine.borrow_mut() = Some(self.grounds.start_engine(arguments)?);
+        Ok(())
+    }
+
+    /// Starts netd with variables of its environment.
+    pub(super) fn start_daemon_in(&self, environment: &[&str]) -> Result<()> {
+        *self.daemon.borrow_mut() = Some(Daemon::start_in_with(self.host, environment, SETTINGS)?);
         Ok(())
     }
 

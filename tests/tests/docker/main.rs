@@ -14,10 +14,13 @@
 mod addresses;
 mod case;
 mod egress;
+mod faults;
 mod import;
 mod life;
+mod names;
 mod ports;
 mod projects;
+mod restarts;
 mod time;
 mod traffic;
 mod words;
@@ -93,17 +96,20 @@ fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let all = [
+    let listed: [&[Scenario]; 11] = [
         traffic::SCENARIOS,
         egress::SCENARIOS,
         ports::SCENARIOS,
         addresses::SCENARIOS,
         words::SCENARIOS,
+        names::SCENARIOS,
         life::SCENARIOS,
+        restarts::SCENARIOS,
+        faults::SCENARIOS,
         projects::SCENARIOS,
         import::SCENARIOS,
     ];
-    all.into_iter().flatten().map(|it| Scenario { ..*it }).collect()
+    listed.into_iter().flatten().map(|it| Scenario { ..*it }).collect()
 }
 
 fn judge(rig: &Rig<'_>, scenario: &Scenario, driver: Driver) -> Verdict {

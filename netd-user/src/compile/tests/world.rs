@@ -271,5 +271,6 @@ fn bridge_options(name: &str) -> BridgeOptions {
         mtu: None,
         interface_prefix: "eth".to_owned(),
         anti_spoof: AntiSpoof::Address,
+        names: None,
     }
 }

@@ -8,6 +8,7 @@ use prometheus::proto::MetricFamily;
 
 use super::Inventory;
 use super::family::{Definition, Family, Kind, float};
+use crate::roster::{COMPOSE_PROJECT, COMPOSE_SERVICE};
 
 const ENDPOINTS: Definition = Definition {
     name: "netd_endpoints",
@@ -39,8 +40,14 @@ const PROBLEMS: Definition = Definition {
     kind: Kind::Gauge,
     labels: &[],
 };
-const DEFINITIONS: [&Definition; 5] =
-    [&ENDPOINTS, &IPAM_ALLOCATED, &IPAM_AVAILABLE, &EVENTS_LOST, &PROBLEMS];
+const SANDBOX_INFO: Definition = Definition {
+    name: "netd_sandbox_info",
+    help: "Compose project and service of a sandbox that has any; always 1.",
+    kind: Kind::Gauge,
+    labels: &["sandbox", "project", "service"],
+};
+const DEFINITIONS: [&Definition; 6] =
+    [&ENDPOINTS, &IPAM_ALLOCATED, &IPAM_AVAILABLE, &EVENTS_LOST, &PROBLEMS, &SANDBOX_INFO];
 
 pub(super) struct InventoryCollector {
     inventory: Arc<dyn Inventory>,
@@ -74,6 +81,19 @@ impl InventoryCollector {
         family
     }
 
+    fn projects(&self) -> Family {
+        let model = self.inventory.model();
+        let mut family = Family::new(&SANDBOX_INFO);
+        for sandbox in model.sandboxes.values() {
+            let label = |key| sandbox.labels.get(key).map_or("", String::as_str);
+            let project = label(COMPOSE_PROJECT);
+            if !project.is_empty() {
+                family.sample(&[&sandbox.name, project, label(COMPOSE_SERVICE)], 1.0);
+            }
+        }
+        family
+    }
+
     fn pools(&self) -> [Family; 2] {
         let mut allocated = Family::new(&IPAM_ALLOCATED);
         let mut available = Family::new(&IPAM_AVAILABLE);
@@ -96,7 +116,8 @@ impl Collector for InventoryCollector {
         lost.sample(&[], float(self.inventory.events_lost()));
         let mut problems = Family::new(&PROBLEMS);
         problems.sample(&[], float(self.inventory.problems() as u64));
-        let families = [self.endpoints(), lost, problems].into_iter().chain(self.pools());
+        let families =
+            [self.endpoints(), self.projects(), lost, problems].into_iter().chain(self.pools());
         families.filter_map(Family::finish).collect()
     }
 }

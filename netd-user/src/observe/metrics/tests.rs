@@ -9,6 +9,7 @@ use netd_common::{DropReason, EndpointIndex, Hook, NetworkIndex};
 use super::*;
 use crate::compile::tests::world::World;
 use crate::model::{EndpointId, Proto};
+use crate::roster::{COMPOSE_PROJECT, COMPOSE_SERVICE};
 
 /// Counters and a model that a test sets.
 #[derive(Default)]
@@ -99,6 +100,10 @@ fn bench() -> (Arc<Bench>, Metrics) {
         world.network(1, "frontend", |_| {});
         world.sandbox(1, "web", &[(1, 2)]);
         world.sandbox(2, "client", &[(1, 3)]);
+        let web = Arc::make_mut(world.model.sandboxes.get_mut(&SandboxId([1; 32])).unwrap());
+        for (key, value) in [(COMPOSE_PROJECT, "shop"), (COMPOSE_SERVICE, "front")] {
+            web.labels.insert(key.to_owned(), value.to_owned());
+        }
         world.publish(1, "0.0.0.0", (8080, 80, 2), Proto::Tcp);
         world.publish(1, "127.0.0.1", (53, 53, 1), Proto::Udp);
     }
