@@ -14,7 +14,9 @@ use super::places::Place;
 use super::story::{Device, Flaw, Mac, Packet, Payload};
 use super::world::{Life, POOL, World, gateway};
 use crate::verdict::{Decision, Ledger};
+use carriage::unfit;
 use container::{first_checks, later_checks};
+use fragments::{Datagram, Known, Passed};
 use hooks::{delivery, expected, flood, holder, stateless, station};
 use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
 use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple};
@@ -22,6 +24,7 @@ use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, sc
 mod carriage;
 mod container;
 mod errors;
+mod fragments;
 mod hooks;
 mod table;
 mod tracking;
@@ -57,6 +60,8 @@ pub struct Expected {
     pub ledger: Ledger,
     /// The neighbour on an uplink; nobody leaves it to the kernel.
     pub next_hop: Place,
+    /// What comes to the hook again, itself first.
+    pub again: Vec<Packet>,
 }
 
 /// What a host remembers.
@@ -75,6 +80,10 @@ pub struct Model {
     /// Flows that came by each publication.
     pub hits: BTreeMap<u32, u64>,
     flows: Vec<Flow>,
+    datagrams: BTreeMap<Datagram, Known>,
+    passed: BTreeMap<Datagram, Passed>,
+    /// Those that wait for the fragment at hand.
+    released: Vec<Packet>,
 }
 
 impl Model {
@@ -107,6 +116,7 @@ impl Model {
         }
         if !packet.macs.0.is_group()
             && packet.payload.is_of_a_flow()
+            && packet.piece.is_none()
             && let Some(known) = self.follow(world, packet, network, port)
         {
             return known;
@@ -114,29 +124,46 @@ impl Model {
         if let Some(stopped) = later_checks(world, packet, at, self.v6) {
             return stopped;
         }
-        let explained = self.explain(world, packet, network);
-        explained.unwrap_or_else(|| self.switch_or_route(world, packet, at, port))
+        if let Some(explained) = self.explain(world, packet, network) {
+            return explained;
+        }
+        let (packet, has_ports) = self.gather(packet);
+        if packet.piece.is_some()
+            && has_ports
+            && let Some(known) = self.follow(world, &packet, network, port)
+        {
+            return known;
+        }
+        match self.switched(world, &packet, network) {
+            Some(switched) => switched,
+            None => self.decide_or_hold(world, &packet, has_ports, port),
+        }
+    }
+
+    /// By its addresses; without its ports a fragment waits, where they would matter.
+    fn decide_or_hold(
+        &mut self,
+        world: &World,
+        packet: &Packet,
+        has_ports: bool,
+        port: Option<u16>,
+    ) -> Expected {
+        let decided = self.decide(world, packet, port);
+        if has_ports { decided } else { self.hold(world, packet, decided) }
     }
 
     /// Within a network the MAC decides; what is for the gateway's is routed, and so is what policy
     /// must look at.
-    fn switch_or_route(
-        &mut self,
-        world: &World,
-        packet: &Packet,
-        at: (u8, u8),
-        port: Option<u16>,
-    ) -> Expected {
-        let (own, _) = at;
+    fn switched(&self, world: &World, packet: &Packet, own: u8) -> Option<Expected> {
         let is_held = packet.dst == Place::Gateway(own) || holder(world, own, packet.dst).is_some();
         match station(world, own, packet.macs.0) {
             Some(seat) if !world.network(own).quiet || self.is_discovery(packet) => {
-                expected(world, packet, delivery(world, own, seat))
+                Some(expected(world, packet, delivery(world, own, seat)))
             }
             None if packet.macs.0 != Mac::Gateway(own) && !is_held => {
-                expected(world, packet, flood(world, own))
+                Some(expected(world, packet, flood(world, own)))
             }
-            Some(_) | None => self.decide(world, packet, port),
+            Some(_) | None => None,
         }
     }
 
@@ -156,17 +183,24 @@ impl Model {
     }
 
     fn arriving_packet(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
-        let is_unreadable = matches!(packet.flaw, Flaw::Cut | Flaw::SourceRouted);
+        let is_unreadable =
+            matches!(packet.flaw, Flaw::Cut | Flaw::SourceRouted) || container::is_tiny(packet);
         let is_tagged = packet.for_another || packet.vlan;
         if is_tagged || is_unreadable || container::is_arp(packet, self.v6) {
             return expected(world, packet, Decision::Untouched);
         }
-        let known = if packet.payload.is_of_a_flow() {
-            self.follow(world, packet, 0, port)
-        } else {
-            self.explain(world, packet, 0)
+        let (packet, has_ports) = self.gather(packet);
+        let known = match packet.payload {
+            Payload::Error(..) | Payload::Word(_) => self.explain(world, &packet, 0),
+            _ if !has_ports => None,
+            Payload::Tcp(_)
+            | Payload::Udp
+            | Payload::UnsummedUdp
+            | Payload::Echo
+            | Payload::EchoReply
+            | Payload::Other => self.follow(world, &packet, 0, port),
         };
-        known.unwrap_or_else(|| self.decide(world, packet, port))
+        known.unwrap_or_else(|| self.decide_or_hold(world, &packet, has_ports, port))
     }
 
     /// By its addresses.
@@ -199,20 +233,17 @@ impl Model {
             Answer::Untouched => return expected(world, packet, Decision::Untouched),
             Answer::Drop(reason) => return expected(world, packet, Decision::Drop(reason)),
         };
-        if packet.ttl <= 1 && !way.bridged {
-            return expected(world, packet, Decision::Drop(DropReason::TtlExceeded));
-        }
-        let leaves = matches!(way.target, Target::Uplink(_));
-        if leaves && packet.flaw == Flaw::Oversized {
-            return expected(world, packet, Decision::Drop(DropReason::TooBig));
-        }
         let needs_flow = !way.bridged || world.network(scope_of(packet.device)).quiet;
+        if let Some(reason) = unfit(packet, &way, needs_flow) {
+            return expected(world, packet, Decision::Drop(reason));
+        }
         let flow = self.flow(world, packet, &way, port);
         let flow = match flow {
             Ok(flow) => flow,
             Err(reason) => return expected(world, packet, Decision::Drop(reason)),
         };
-        let expected = self.carry(world, packet, &flow, false);
+        let claimed = if needs_flow { self.claim(world, packet) } else { None };
+        let expected = claimed.unwrap_or_else(|| self.carry(world, packet, &flow, false));
         if needs_flow {
             self.open(flow, way.published);
         }
@@ -329,7 +360,8 @@ impl Model {
             flow.finished[usize::from(is_reply)] |= flags & TCP_FIN != 0;
             flow.reset = flags & TCP_RST != 0;
         }
-        let expected = self.carry(world, packet, &flow, is_reply);
+        let claimed = self.claim(world, packet);
+        let expected = claimed.unwrap_or_else(|| self.carry(world, packet, &flow, is_reply));
         self.flows.push(flow);
         Some(expected)
     }

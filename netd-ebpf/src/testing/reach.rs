@@ -48,6 +48,8 @@ pub enum Column {
 pub enum Subject {
     /// A packet of a connection, or one that may open it.
     Flow(Row, Column),
+    /// A fragment.
+    Fragment(Row),
     /// An ICMP error.
     Error,
     /// A question for a neighbour.
@@ -94,6 +96,10 @@ pub enum End {
     Answer,
     /// To all.
     Replicate,
+    /// To where it waits for its first fragment.
+    Held,
+    /// To its hook once more, with those that waited for it.
+    Again,
     /// Nowhere.
     Drop(DropReason),
 }
@@ -114,6 +120,7 @@ pub struct Met {
 /// Names a packet and what became of it.
 pub fn met(world: &World, v6: bool, packet: &Packet, decision: Decision) -> Met {
     let subject = match packet.payload {
+        _ if packet.piece.is_some() => Subject::Fragment(row(world, packet)),
         Payload::Error(..) => Subject::Error,
         Payload::Word(Word::Asks(..)) => Subject::Asks(speaker(world, packet)),
         Payload::Word(Word::Claims(..)) => Subject::Claims(speaker(world, packet)),
@@ -192,8 +199,9 @@ fn end(decision: Decision) -> End {
         Decision::Uplink(..) => End::Uplink,
         Decision::Answer => End::Answer,
         Decision::Replicate(_) => End::Replicate,
+        Decision::Held => End::Held,
+        Decision::Again => End::Again,
         Decision::Drop(reason) => End::Drop(reason),
         Decision::Later(stage, _) => unreachable!("{stage:?} is not the last word"),
-        Decision::Held | Decision::Again => unreachable!("the model has no fragments"),
     }
 }

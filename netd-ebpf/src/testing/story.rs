@@ -17,8 +17,8 @@ mod packets;
 mod payload;
 
 pub(super) use frames::bare;
-pub use packets::CLIENTS;
-use packets::{from_container, from_host, from_netdev, leaving};
+pub use packets::{CLIENTS, PIECES};
+use packets::{from_container, from_host, from_netdev, leaving, pieces};
 pub use payload::{Complaint, Fault, ICMP, Payload, Quote, Word};
 
 /// Where a program sits.
@@ -99,6 +99,19 @@ pub enum Flaw {
     Oversized,
 }
 
+/// Which part of a datagram a packet is: in units of 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its datagram's identification.
+    pub id: u8,
+    /// Its first unit.
+    pub first: u8,
+    /// How many.
+    pub units: u8,
+    /// No other follows it.
+    pub is_last: bool,
+}
+
 /// A packet at a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -132,6 +145,8 @@ pub struct Packet {
     pub bare: bool,
     /// What is wrong with it.
     pub flaw: Flaw,
+    /// It is a fragment.
+    pub piece: Option<Piece>,
 }
 
 impl Packet {
@@ -198,7 +213,13 @@ impl Packet {
             marked: false,
             bare: false,
             flaw: Flaw::None,
+            piece: None,
         }
+    }
+
+    /// Whether it has no transport header, because it is a later fragment.
+    pub fn is_headless(&self) -> bool {
+        self.piece.is_some_and(|piece| piece.first != 0)
     }
 
     /// As a family can say it.
@@ -266,6 +287,9 @@ pub enum Event {
     Complain(u8, Complaint),
     /// The sender of one so many deliveries ago sends its like from many ports.
     Crowd(u8),
+    /// A datagram comes in fragments: one as it might be sent, or the answer to one so many
+    /// deliveries ago.
+    Torn(core::result::Result<Packet, u8>, [Piece; PIECES]),
     /// Seconds pass.
     Wait(u16),
     /// An operator acts.
@@ -275,7 +299,12 @@ pub enum Event {
 impl Arbitrary<'_> for Event {
     fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
         Ok(match u.int_in_range(0..=15u8)? {
-            0..=5 => Self::Send(u.arbitrary()?),
+            0..=4 => Self::Send(u.arbitrary()?),
+            5 => {
+                let is_answer = u.arbitrary()?;
+                let what = if is_answer { Err(u.int_in_range(0..=3)?) } else { Ok(u.arbitrary()?) };
+                Self::Torn(what, pieces(u)?)
+            }
             6..=8 => Self::Answer(u.int_in_range(0..=3)?, u.arbitrary()?),
             9 | 10 => Self::Complain(u.int_in_range(0..=3)?, u.arbitrary()?),
             11 => Self::Crowd(u.int_in_range(0..=3)?),

@@ -6,15 +6,18 @@
 use std::vec::Vec;
 
 use netd_common::map::counter::FlowStat;
-use netd_common::{V4, V6};
+use netd_common::map::flow::FlowKey;
+use netd_common::{Be16, Hook, NetworkIndex, V4, V6};
 
 use super::model::{Expected, Model};
 use super::places::Globe;
 use super::reach::{Met, met};
-use super::story::{CLIENTS, Complaint, Device, Event, Flaw, ICMP, Packet, Payload, Story};
+use super::story::{
+    CLIENTS, Complaint, Device, Event, Flaw, ICMP, PIECES, Packet, Payload, Piece, Story,
+};
 use super::world::{NETWORKS, World};
 use super::written::{empty_tables, write};
-use super::{FakeTables, Frame, Outcome, pass};
+use super::{FakeTables, Outcome, pass};
 use crate::verdict::Decision;
 
 /// Tells a story to both; what became of each packet.
@@ -57,6 +60,7 @@ impl<F: Globe> Pair<F> {
                 Event::Again(which, payload) => self.send_again(which, payload),
                 Event::Complain(which, complaint) => self.complain(which, complaint),
                 Event::Crowd(which) => self.crowd(which),
+                Event::Torn(what, pieces) => self.tear(what, pieces),
                 Event::Wait(seconds) => {
                     self.tables.now_s += u32::from(seconds);
                     self.model.now_s += u32::from(seconds);
@@ -120,18 +124,66 @@ impl<F: Globe> Pair<F> {
         let packet = packet.said(F::VERSION == 6);
         let sent = packet.frame::<F>(&self.world);
         let outcome = pass(&mut self.tables, packet.hook, sent);
-        let port = source_port::<F>(&outcome.frame, packet.payload);
+        let port = self.source_port(&packet);
         let expected = self.model.pass(&self.world, &packet, port);
         self.check(&packet, &expected, &outcome);
         self.met.push(met(&self.world, F::VERSION == 6, &packet, outcome.decision));
-        let is_of_a_flow = packet.payload.is_of_a_flow() && packet.flaw == Flaw::None;
+        for (again, frame) in expected.again.iter().zip(&outcome.again) {
+            assert_eq!(frame.bytes, again.dressed::<F>(&self.world).bytes, "what waited");
+            // Where the first came from, wherever those came from that waited for it.
+            let (hook, device, bare) = (packet.hook, packet.device, packet.bare);
+            self.send(Packet { hook, device, bare, ..*again });
+        }
+        let is_of_a_flow =
+            packet.payload.is_of_a_flow() && !packet.is_headless() && packet.flaw == Flaw::None;
         if is_of_a_flow && receiver(&self.world, expected.decision).is_some() {
             self.past.push((packet, expected));
         }
     }
 
+    /// The source port, or echo's id, that a packet's flow left with.
+    fn source_port(&mut self, packet: &Packet) -> Option<u16> {
+        let (sport, dport) = self.model.ports(packet);
+        let network = match packet.device {
+            Device::Veth(network, _) | Device::Gateway(network) => network,
+            Device::Uplink(_) => 0,
+        };
+        let is_icmp = packet.payload.proto() == ICMP;
+        let key = FlowKey {
+            network: NetworkIndex(u32::from(network)),
+            src: F::addr(packet.src),
+            dst: F::addr(packet.dst),
+            sport: Be16::new(sport),
+            dport: Be16::new(dport),
+            proto: if is_icmp { F::ICMP } else { packet.payload.proto() },
+            pad: [0; 3],
+        };
+        let family = F::family(&mut self.tables);
+        let entry = family.flows_new.get(&key).or_else(|| family.flows.get(&key));
+        entry.map(|entry| entry.sport.get())
+    }
+
+    fn tear(&mut self, what: Result<Packet, u8>, pieces: [Piece; PIECES]) {
+        let packet = match what {
+            Ok(packet) => Some(packet),
+            Err(which) => self.past(which).and_then(|(_, expected)| {
+                expected.packet.answer(receiver(&self.world, expected.decision)?, None)
+            }),
+        };
+        let hooks = [Hook::FromContainer, Hook::FromNetdev, Hook::FromL3dev];
+        let Some(packet) =
+            packet.filter(|it| hooks.contains(&it.hook) && it.payload.is_of_a_flow())
+        else {
+            return;
+        };
+        for piece in pieces {
+            self.send(Packet { piece: Some(piece), flaw: Flaw::None, ..packet });
+        }
+    }
+
     fn check(&self, packet: &Packet, expected: &Expected, outcome: &Outcome) {
         let world = &self.world;
+        assert_eq!(outcome.again.len(), expected.again.len(), "who waited for {packet:?}");
         assert_eq!(outcome.decision, expected.decision, "verdict on {packet:?} in {world:?}");
         assert_eq!(outcome.ledger, expected.ledger, "who is counted for {packet:?} in {world:?}");
         if matches!(outcome.decision, Decision::Drop(_)) {
@@ -174,10 +226,4 @@ fn receiver(world: &World, decision: Decision) -> Option<Device> {
         | Decision::Held
         | Decision::Again => None,
     }
-}
-
-/// The source port that a frame left with, or its echo's id.
-fn source_port<F: Globe>(frame: &Frame, payload: Payload) -> Option<u16> {
-    let at = 14 + F::HEADER_LEN + if payload.proto() == ICMP { 4 } else { 0 };
-    frame.bytes.get(at..at + 2).map(|it| u16::from_be_bytes([it[0], it[1]]))
 }

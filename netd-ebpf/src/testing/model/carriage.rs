@@ -3,7 +3,7 @@
 use netd_common::DropReason;
 
 use super::hooks::{delivery, expected};
-use super::table::Target;
+use super::table::{Target, Way};
 use super::{Expected, Flow, Model};
 use crate::testing::places::Place;
 use crate::testing::story::{Flaw, Mac, Packet};
@@ -61,5 +61,19 @@ impl Model {
                 Expected { next_hop, ..expected(world, &packet, decision) }
             }
         }
+    }
+}
+
+/// Why a packet that would open a flow opens none.
+pub(super) fn unfit(packet: &Packet, way: &Way, needs_flow: bool) -> Option<DropReason> {
+    let leaves = matches!(way.target, Target::Uplink(_));
+    if needs_flow && packet.is_headless() && (packet.sport, packet.dport) == (0, 0) {
+        Some(DropReason::FragmentUnknown)
+    } else if packet.ttl <= 1 && !way.bridged {
+        Some(DropReason::TtlExceeded)
+    } else if leaves && packet.flaw == Flaw::Oversized {
+        Some(DropReason::TooBig)
+    } else {
+        None
     }
 }

@@ -5,13 +5,20 @@ use netd_common::DropReason;
 use super::Expected;
 use super::hooks::{answered, delivery, expected, flood, holder, station};
 use crate::testing::places::Place;
-use crate::testing::story::{Flaw, Mac, Packet, Payload, Word};
+use crate::testing::story::{Flaw, Mac, Packet, Payload, Piece, Word};
 use crate::testing::world::{AntiSpoof, World, gateway};
 use crate::verdict::Decision;
 
 /// Whether a packet is ARP.
 pub(super) const fn is_arp(packet: &Packet, v6: bool) -> bool {
     !v6 && matches!(packet.payload, Payload::Word(word) if word.is_of_neighbors())
+}
+
+/// Whether a first fragment is too short for its transport's header.
+pub(super) fn is_tiny(packet: &Packet) -> bool {
+    const HEADER: u8 = 3;
+    let is_first = |it: Piece| it.first == 0 && it.units < HEADER;
+    matches!(packet.payload, Payload::Tcp(_)) && packet.piece.is_some_and(is_first)
 }
 
 /// Whose it is, and whether it bears its own names. Nothing: it may go on.
@@ -30,7 +37,7 @@ pub(super) fn first_checks(
         drop(DropReason::SpoofedSource)
     } else if packet.vlan {
         drop(DropReason::UnsupportedProtocol)
-    } else if packet.flaw == Flaw::Cut {
+    } else if packet.flaw == Flaw::Cut || is_tiny(packet) {
         drop(DropReason::Truncated)
     } else if is_arp(packet, v6) {
         Some(arp(world, packet, at))

@@ -1,5 +1,7 @@
 //! Hooks that remember nothing, and what every hook counts.
 
+use std::vec::Vec;
+
 use netd_common::{DropReason, EndpointIndex, NetworkIndex};
 
 use super::Expected;
@@ -130,5 +132,5 @@ pub(super) fn expected(world: &World, packet: &Packet, decision: Decision) -> Ex
         }
         Device::Veth(..) | Device::Uplink(_) => Ledger::default(),
     };
-    Expected { decision, packet: *packet, ledger, next_hop: Place::Nobody }
+    Expected { decision, packet: *packet, ledger, next_hop: Place::Nobody, again: Vec::new() }
 }

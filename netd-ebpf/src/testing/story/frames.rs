@@ -14,9 +14,11 @@ use super::super::build::{Ends, arp};
 use super::super::places::{Globe, Place};
 use super::super::world::World;
 use super::payload::OTHER;
-use super::{Fault, Flaw, ICMP, Mac, Packet, Payload, Quote, Word};
+use super::{Fault, Flaw, ICMP, Mac, Packet, Payload, Piece, Quote, Word};
 
 const ETHERNET: usize = 14;
+/// What the transport has of a datagram that comes in fragments.
+const DATAGRAM: u16 = 80;
 /// What makes a packet longer than any uplink takes ...
 const EXCESS: u16 = 1_300;
 /// ... which is this.
@@ -85,14 +87,21 @@ impl Packet {
 
     fn finish<F: Globe>(&self, frame: &mut Frame) {
         let l4 = ETHERNET + F::HEADER_LEN;
-        if self.flaw == Flaw::Oversized {
-            lengthen::<F>(frame, self.payload);
+        if self.piece.is_some() {
+            let len = u16::try_from(frame.bytes.len() - l4).unwrap_or_default();
+            lengthen::<F>(frame, self.payload, DATAGRAM.saturating_sub(len));
+        } else if self.flaw == Flaw::Oversized {
+            lengthen::<F>(frame, self.payload, EXCESS);
+            frame.link_takes = Some(LINK_TAKES);
         }
         if self.payload == Payload::UnsummedUdp {
             frame.bytes[l4 + 6..l4 + 8].fill(0);
         } else if self.payload == Payload::Udp && frame.bytes[l4 + 6..l4 + 8] == [0, 0] {
             // Zero says "none", so its other form stands for it, RFC 768.
             frame.bytes[l4 + 6..l4 + 8].fill(0xff);
+        }
+        if let Some(piece) = self.piece {
+            tear::<F>(&mut frame.bytes, piece);
         }
         set_ttl::<F>(&mut frame.bytes, self.ttl);
         if self.flaw == Flaw::SourceRouted {
@@ -228,14 +237,13 @@ fn error<F: Globe>(fault: Fault, quote: &Quote) -> Vec<u8> {
 }
 
 /// More of zeros; the pseudo header sums the length.
-fn lengthen<F: Globe>(frame: &mut Frame, payload: Payload) {
+fn lengthen<F: Globe>(frame: &mut Frame, payload: Payload, excess: u16) {
     let l4 = ETHERNET + F::HEADER_LEN;
     let bytes = &mut frame.bytes;
-    bytes.resize(bytes.len() + usize::from(EXCESS), 0);
+    bytes.resize(bytes.len() + usize::from(excess), 0);
     let at = if F::VERSION == 4 { 16 } else { 18 };
-    let len = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + EXCESS;
+    let len = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + excess;
     bytes[at..at + 2].copy_from_slice(&len.to_be_bytes());
-    frame.link_takes = Some(LINK_TAKES);
     let offset = match payload.proto() {
         TCP => 16,
         UDP => 6,
@@ -243,8 +251,29 @@ fn lengthen<F: Globe>(frame: &mut Frame, payload: Payload) {
         _ => return,
     };
     let sum = u16::from_ne_bytes([bytes[l4 + offset], bytes[l4 + offset + 1]]);
-    let sum = csum::adjusted(sum, u32::from(EXCESS.to_be()));
+    let sum = csum::adjusted(sum, u32::from(excess.to_be()));
     bytes[l4 + offset..l4 + offset + 2].copy_from_slice(&sum.to_ne_bytes());
+}
+
+/// Leaves of a datagram one fragment. The bytes of a later one are all the same: only the first
+/// has a header, whatever overlaps it.
+fn tear<F: Globe>(bytes: &mut Vec<u8>, piece: Piece) {
+    let l4 = ETHERNET + F::HEADER_LEN;
+    let (from, len) = (usize::from(piece.first) * 8, usize::from(piece.units) * 8);
+    let share = if from == 0 { bytes[l4..l4 + len].to_vec() } else { vec![0xda; len] };
+    bytes.truncate(l4);
+    let total = u16::try_from(len).unwrap_or_default();
+    if F::VERSION == 4 {
+        bytes[16..18].copy_from_slice(&(total + 20).to_be_bytes());
+        bytes[18..20].copy_from_slice(&[0, piece.id]);
+        bytes[20..22].copy_from_slice(&[u8::from(!piece.is_last) << 5, piece.first]);
+    } else {
+        let [high, low] = (u16::from(piece.first) << 3 | u16::from(!piece.is_last)).to_be_bytes();
+        bytes.extend([bytes[20], 0, high, low, 0, 0, 0, piece.id]);
+        bytes[18..20].copy_from_slice(&(total + 8).to_be_bytes());
+        bytes[20] = 44;
+    }
+    bytes.extend(share);
 }
 
 /// A loose source route of one router, RFC 791; a routing header with one left, RFC 8200.

@@ -7,7 +7,7 @@ use netd_common::wire::{TCP, UDP};
 use super::super::places::Place;
 use super::super::world::{SERVICES, TUNNEL};
 use super::payload::OTHER;
-use super::{Device, Flaw, ICMP, Mac, Packet, Payload, Quote, Word};
+use super::{Device, Flaw, ICMP, Mac, Packet, Payload, Piece, Quote, Word};
 
 /// Source ports, and ids of echoes: some may be kept, some are of the pool.
 pub const CLIENTS: [u16; 6] = [80, 1_111, 40_000, 50_000, 50_001, 50_002];
@@ -161,7 +161,11 @@ pub(super) fn from_netdev(u: &mut Unstructured<'_>) -> Result<Packet> {
         }
         _ => {}
     }
-    packet.src = if rarely(u)? { u.arbitrary()? } else { Place::Outside(u.int_in_range(9..=12)?) };
+    packet.src = match u.int_in_range(0..=15u8)? {
+        0 => u.arbitrary()?,
+        1 => *u.choose(&[Place::Loopback, Place::Group, Place::Nobody])?,
+        _ => Place::Outside(u.int_in_range(9..=12)?),
+    };
     packet.for_another = rarely(u)?;
     packet.vlan = rarely(u)?;
     packet.flaw = flaw(u)?;
@@ -195,4 +199,31 @@ pub(super) fn leaving((network, seat): (u8, u8), u: &mut Unstructured<'_>) -> Re
     packet.src = if container { Place::Member(network, seat) } else { u.arbitrary()? };
     packet.marked = u.ratio(1, 4)?;
     Ok(packet)
+}
+
+/// Fragments of a torn datagram.
+pub const PIECES: usize = 5;
+
+/// Those of one datagram, in order, out of it, doubled, missing or overlapping.
+pub(super) fn pieces(u: &mut Unstructured<'_>) -> Result<[Piece; PIECES]> {
+    const KINDS: [(u8, u8, bool); 9] = [
+        (0, 3, false),
+        (3, 2, false),
+        (5, 3, true),
+        (3, 5, true),
+        (0, 1, false),
+        (2, 2, false),
+        (4, 1, true),
+        (5, 5, false),
+        (1, 7, true),
+    ];
+    let id = u.int_in_range(0..=1)?;
+    let is_orderly = u.ratio(1, 2)?;
+    let turn: usize = u.int_in_range(0..=2)?;
+    let mut pieces = [Piece { id, first: 0, units: 0, is_last: false }; PIECES];
+    for (at, piece) in pieces.iter_mut().enumerate() {
+        let kind = if is_orderly { KINDS[(at + turn) % 3] } else { *u.choose(&KINDS)? };
+        (piece.first, piece.units, piece.is_last) = kind;
+    }
+    Ok(pieces)
 }
