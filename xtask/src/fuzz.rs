@@ -73,7 +73,7 @@ fn target(name: &str) -> Result<&'static str> {
 fn fuzz(target: &str, minutes: u32) -> Result<()> {
     let found = found(target);
     fs::create_dir_all(&found).with_context(|| format!("can't make {}", found.display()))?;
-    let mut command = fuzzer("run", target);
+    let mut command = fuzzer("run", target)?;
     command.arg(&found).arg(kept(target));
     command.args(["--", INPUT_AT_MOST, "-print_final_stats=1"]);
     command.arg(format!("-max_total_time={}", minutes * 60));
@@ -85,7 +85,7 @@ fn keep(target: &str) -> Result<()> {
     let smallest = found.with_extension("smallest");
     let _from_before = fs::remove_dir_all(&smallest);
     fs::create_dir_all(&smallest).with_context(|| format!("can't make {}", smallest.display()))?;
-    let mut command = fuzzer("run", target);
+    let mut command = fuzzer("run", target)?;
     command.args([&smallest, &found, &kept]);
     run::run(command.args(["--", INPUT_AT_MOST, "-set_cover_merge=1"]))?;
     let inputs = fs::read_dir(&smallest)?.collect::<Result<Vec<_>, _>>()?;
@@ -99,12 +99,23 @@ fn keep(target: &str) -> Result<()> {
 }
 
 /// Without a sanitizer: what is fuzzed has no unsafe code, and the stable compiler serves.
-fn fuzzer(verb: &str, target: &str) -> Command {
+fn fuzzer(verb: &str, target: &str) -> Result<Command> {
     let mut command = run::cargo(&["fuzz", verb, "--fuzz-dir", "fuzz", "--sanitizer", "none"]);
     // No target attaches programs: what is embedded is never loaded, and need not be built.
-    command.env("NETD_DATAPLANE_OBJECT", "/dev/null");
+    command.env("NETD_DATAPLANE_OBJECT", no_object()?);
     command.arg("--target-dir").arg(run::target().join("fuzz")).arg(target);
-    command
+    Ok(command)
+}
+
+/// An empty file: `/dev/null` is none that can be copied. Written once, for its time says whether
+/// it changed.
+fn no_object() -> Result<PathBuf> {
+    let path = run::target().join("fuzz/no-object");
+    if !path.exists() {
+        fs::create_dir_all(run::target().join("fuzz"))?;
+        fs::write(&path, [])?;
+    }
+    Ok(path)
 }
 
 fn found(target: &str) -> PathBuf {
