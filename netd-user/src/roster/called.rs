@@ -27,12 +27,18 @@ pub struct Called {
     pub model: Arc<Model>,
     /// The engine's ids of sandboxes that it told of.
     pub containers: BTreeMap<SandboxId, ContainerId>,
+    /// The model under its own names, which go on to find what is called otherwise.
+    stored: Arc<Model>,
 }
 
 /// Calls everything as the engine does, as far as it said.
 pub fn call(model: &Arc<Model>, roster: &Roster, places: &Places) -> Called {
     if !model.networks.values().any(|network| network.keeper == Keeper::Engine) {
-        return Called { model: Arc::clone(model), containers: BTreeMap::new() };
+        return Called {
+            model: Arc::clone(model),
+            containers: BTreeMap::new(),
+            stored: Arc::clone(model),
+        };
     }
     let (sandboxes, containers) = call_sandboxes(model, roster, places);
     let called = Model {
@@ -41,7 +47,7 @@ pub fn call(model: &Arc<Model>, roster: &Roster, places: &Places) -> Called {
         sandboxes,
         ..Model::clone(model)
     };
-    Called { model: Arc::new(called), containers }
+    Called { model: Arc::new(called), containers, stored: Arc::clone(model) }
 }
 
 fn call_networks(model: &Model, roster: &Roster) -> Networks {
@@ -122,7 +128,8 @@ fn aliases(container: &Container, endpoint: EndpointId) -> Vec<String> {
 }
 
 impl Called {
-    /// The sandbox of a name, id or unique id prefix, the engine's ids included.
+    /// The sandbox of a name, id or unique id prefix, the engine's ids and the digits that the model
+    /// has for a name included.
     pub fn find_sandbox(&self, wanted: &str) -> Result<&Arc<Sandbox>, Refusal> {
         self.model.find_sandbox(wanted).or_else(|refusal| {
             let starts = |id: &ContainerId| id.to_string().starts_with(wanted);
@@ -132,9 +139,15 @@ impl Called {
                 (Some(_), Some(_)) => Err(Refusal::invalid(format_args!(
                     "multiple IDs found with provided prefix: {wanted}"
                 ))),
-                (None, _) => Err(refusal),
+                (None, _) => self.find_stored(wanted).ok_or(refusal),
             }
         })
+    }
+
+    /// Whoever noted the digits before a name was heard finds the sandbox by them still.
+    fn find_stored(&self, wanted: &str) -> Option<&Arc<Sandbox>> {
+        let stored = self.stored.find_sandbox(wanted).ok()?;
+        self.model.sandboxes.get(&stored.id)
     }
 
     /// What a command should call a sandbox that a user calls `wanted`.

@@ -113,8 +113,10 @@ fn a_name_of_netds_own_wins_and_the_other_keeps_its_digits() {
 }
 
 #[test]
-fn containers_are_found_by_name_and_by_prefix_of_either_id() {
+fn containers_are_found_by_name_by_prefix_of_either_id_and_by_the_digits_they_had() {
     let called = called();
+    let digits = &engine_model(true).sandboxes[&WEB].name;
+    assert_eq!(called.find_sandbox(digits).expect("by the digits").id, WEB);
     for wanted in ["shop-web-1", "/shop-web-1", "a1a1a1", &"a1".repeat(32), "010101"] {
         assert_eq!(called.find_sandbox(wanted).expect(wanted).id, WEB, "{wanted}");
     }
