@@ -14,7 +14,7 @@ use ipnetwork::Ipv6Network;
 use super::cache::Cache;
 use super::names::Names;
 use super::policy::Servers;
-use super::reply::{Ask, Reply, Transport, UDP_PAYLOAD, Verdict, decide};
+use super::reply::{Ask, Reply, Transport, UDP_PAYLOAD, Verdict, decide, is_answer};
 use crate::config::Config;
 use crate::model::{
     Circumstances, Command, EndpointSpec, Model, NetworkSpec, Outcome, Refusal, SandboxId,
@@ -91,7 +91,7 @@ fn outside(query: &[u8], ask: &Ask, answer: &[u8]) {
     let failed = ask.failed(ResponseCode::ServFail).encode(Transport::Udp);
     let Some(failed) = failed else { unreachable!("our own answer encodes") };
     in_form(query, &failed, Transport::Udp);
-    let Ok(answer) = Message::from_vec(answer) else { return };
+    let Some(answer) = Message::from_vec(answer).ok().filter(is_answer) else { return };
     CACHE.keep(&ask.query, &answer);
     let kept = CACHE.get(&ask.query);
     for message in kept.into_iter().chain([answer]) {

@@ -249,6 +249,13 @@ fn our_edns(asked: &Edns) -> Edns {
     edns
 }
 
+/// Whether an upstream's message is a response to a query. Records of other operations have forms of
+/// their own (RFC 2136), which no client could read in an answer.
+pub fn is_answer(message: &Message) -> bool {
+    let Metadata { message_type, op_code, .. } = message.metadata;
+    message_type == MessageType::Response && op_code == OpCode::Query
+}
+
 /// What upstreams may send by UDP: unfragmented on every link (RFC 9715).
 const UPSTREAM_PAYLOAD: u16 = 1232;
 

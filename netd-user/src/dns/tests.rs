@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::names::Names;
 use super::ordeal::endure;
 use super::policy::{Place, Servers, Silent, Upstream};
-use super::reply::{Transport, Verdict, decide};
+use super::reply::{Transport, Verdict, decide, is_answer};
 use crate::compile::tests::world::World;
 use crate::model::options::NAME_SERVERS;
 use crate::model::{Proto, SandboxId};
@@ -240,6 +240,13 @@ fn a_silent_server_is_asked_last_until_it_speaks_or_time_has_passed() {
     silent.spoke(b);
     silent.spoke(a);
     assert!(silent.is_empty());
+}
+
+#[test]
+fn only_a_response_to_a_query_is_an_answer() {
+    assert!(is_answer(&Message::response(7, OpCode::Query)));
+    assert!(!is_answer(&Message::response(7, OpCode::Update)));
+    assert!(!is_answer(&Message::query()));
 }
 
 /// Runs what the fuzzer has kept.

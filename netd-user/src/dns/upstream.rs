@@ -22,7 +22,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use super::cache::{Cache, Entry};
 use super::policy::{Place, Silent, Upstream, Upstreams};
-use super::reply::Ask;
+use super::reply::{Ask, is_answer};
 use crate::link::errand::Errands;
 use crate::model::SandboxId;
 
@@ -103,6 +103,9 @@ impl Forwarder {
         for (position, server) in order.iter().enumerate() {
             let turn = if position + 1 == order.len() { LAST_TURN } else { TURN };
             match self.ask_one(from, *server, ask, turn).await {
+                Ok(message) if !is_answer(&message) => {
+                    failures.push(format!("{} sent no answer", server.address.ip()));
+                }
                 Ok(answer) if is_final(answer.metadata.response_code) => {
                     if !ask.wants_proof() {
                         self.cache(from.sandbox, upstreams).keep(&ask.query, &answer);
