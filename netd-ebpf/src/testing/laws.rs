@@ -4,12 +4,12 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a broken promise fails the test")]
 
 use netd_common::map::flow::FLOW_RST;
-use netd_common::map::network::INTERNAL;
+use netd_common::map::network::{INTERNAL, TrustedKey};
 use netd_common::wire::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IpHeader, Part, TCP, TCP_FIN, TCP_RST, TCP_SYN, UDP,
     WireFamily,
 };
-use netd_common::{Address, Be16, Hook, NetworkIndex};
+use netd_common::{Address, Be16, Hook, IfIndex, NetworkIndex};
 
 use super::places::Globe;
 use super::tables::Subnet;
@@ -215,7 +215,7 @@ fn check_reach<F: Globe>(before: &mut FakeTables, (hook, sent): (Hook, &Frame), 
         Decision::Uplink(uplink, _) => {
             assert!(before.uplinks.contains_key(&uplink), "an uplink is one");
             assert_eq!(hook, Hook::FromContainer, "only containers leave by an uplink");
-            check_name::<F>(before, sent, &outcome.frame);
+            check_name::<F>(before, sent, (uplink, &outcome.frame));
         }
         Decision::Untouched
         | Decision::Accept
@@ -230,8 +230,8 @@ fn check_reach<F: Globe>(before: &mut FakeTables, (hook, sent): (Hook, &Frame), 
 }
 
 /// A container leaves in the host's name where its network says so, and out of an internal network
-/// not at all.
-fn check_name<F: Globe>(tables: &mut FakeTables, sent: &Frame, left: &Frame) {
+/// not at all. A link that its network trusts knows it by its own name.
+fn check_name<F: Globe>(tables: &mut FakeTables, sent: &Frame, (uplink, left): (IfIndex, &Frame)) {
     let sender = tables.endpoints[&sent.ifindex];
     let network = tables.network(sender.network);
     assert_eq!(network.flags & INTERNAL, 0, "nothing leaves an internal network");
@@ -240,7 +240,9 @@ fn check_name<F: Globe>(tables: &mut FakeTables, sent: &Frame, left: &Frame) {
     let family = F::family(tables);
     let is_inner =
         family.subnets.iter().any(holds) && !family.host_addresses.contains_key(&packet.key.src);
-    if network.flags & (F::MASQUERADE | F::OPEN) == F::MASQUERADE {
+    let is_trusted =
+        tables.trusted.contains(&TrustedKey { network: sender.network, ifindex: uplink });
+    if network.flags & (F::MASQUERADE | F::OPEN) == F::MASQUERADE && !is_trusted {
         assert!(!is_inner, "a container's address does not leave");
     }
 }
