@@ -106,10 +106,18 @@ impl Container {
 
     /// Whether an address answers one ICMP echo request from here.
     pub fn pings(&self, target: IpAddr) -> Result<bool> {
+        self.ping(&[&target.to_string()])
+    }
+
+    /// The same from an address that it may not have.
+    pub fn pings_from(&self, source: IpAddr, target: IpAddr) -> Result<bool> {
+        self.ping(&["-I", &source.to_string(), &target.to_string()])
+    }
+
+    fn ping(&self, words: &[&str]) -> Result<bool> {
         self.netns.run(|| {
-            let target = target.to_string();
             let mut command = std::process::Command::new("ping");
-            command.args(["-n", "-q", "-c", "1", "-W", "2", &target]);
+            command.args(["-n", "-q", "-c", "1", "-W", "2"]).args(words);
             Ok(crate::process::output(&mut command, b"")?.status.success())
         })
     }
