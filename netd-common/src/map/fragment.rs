@@ -139,6 +139,15 @@ pub struct HeldKey {
 pub const HELD_MAX: u32 = 64;
 /// The longest frame that waits.
 pub const HELD_LEN: usize = 2_048;
+
+const _: () = assert!(HELD_LEN.is_power_of_two(), "a mask bounds the length of a held frame");
+
+/// The length of a frame that is held, 1 to `HELD_LEN` bytes: unchanged where it is one, and bounded
+/// whatever it is, by a mask that every kernel's verifier follows.
+#[inline(always)]
+pub const fn held_len(len: u32) -> u32 {
+    (len.wrapping_sub(1) & (HELD_LEN as u32 - 1)) + 1
+}
 /// How long one waits: reordering is a matter of milliseconds.
 pub const HELD_S: u32 = 2;
 

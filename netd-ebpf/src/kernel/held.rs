@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{
     bpf_clone_redirect, bpf_loop, bpf_skb_change_tail, bpf_skb_store_bytes,
 };
 use netd_common::map::counter::FlowStat;
-use netd_common::map::fragment::{HELD_LEN, HELD_MAX, HeldKey};
+use netd_common::map::fragment::{HELD_MAX, HeldKey, held_len};
 
 use super::maps::{self, FRAGMENTS_HELD, Maps};
 use super::{INGRESS, count};
@@ -67,10 +67,7 @@ fn become_held(ctx: *mut __sk_buff, key: &HeldKey) -> Option<()> {
     const FLAGS: u64 = (BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) as u64;
     // SAFETY: read at once; `release` asks whether it was still there afterwards.
     let held = unsafe { FRAGMENTS_HELD.get(key) }?;
-    let len = held.len;
-    if len == 0 || len as usize > HELD_LEN {
-        return None;
-    }
+    let len = held_len(held.len);
     // SAFETY: takes plain numbers; the kernel checks the length.
     let resized = unsafe { bpf_skb_change_tail(ctx, len, 0) };
     if resized != 0 {

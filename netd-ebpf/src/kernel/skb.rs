@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
 };
 use bytemuck::Pod;
 use netd_common::IfIndex;
-use netd_common::map::fragment::HELD_LEN;
+use netd_common::map::fragment::{HELD_LEN, held_len};
 use netd_common::wire::{ETHERNET_LEN, Ethernet};
 
 use super::PACKET_HOST;
@@ -206,6 +206,11 @@ impl PacketBuf for Skb {
         if len == 0 || len as usize > HELD_LEN {
             return None;
         }
+        // Bounded once more, for verifiers that lose the bound where the compiler compares another
+        // register; read once more, or the compiler would see that the mask changes nothing.
+        // SAFETY: the context is the one the kernel gave the program.
+        let len = unsafe { core::ptr::read_volatile(&raw const (*self.ctx).len) };
+        let len = held_len(len);
         // SAFETY: the helper writes `len` bytes, and there is room for as many.
         done(unsafe { bpf_skb_load_bytes(self.ctx.cast(), 0, into.as_mut_ptr().cast(), len) })
             .ok()
