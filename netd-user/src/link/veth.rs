@@ -2,7 +2,9 @@
 //! engine takes it from.
 //!
 //! Laws: the host's end holds no address and takes no part in IPv6; it stays down until its programs
-//! are attached. Checksum and segmentation offloads stay as the kernel sets them.
+//! are attached. Checksum and segmentation offloads stay as the kernel sets them. An endpoint's
+//! addresses never change, so that any other in the sandbox is its own, a floating one perhaps, and
+//! stays; so do its routes, which don't say `proto static` as ours do.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
@@ -125,7 +127,8 @@ pub(super) async fn observe(
         return Ok(None);
     }
     let routes = routes_through(index, &sandbox.routes().await?);
-    let addresses = addresses_on(index, &sandbox.addresses().await?);
+    let mut addresses = addresses_on(index, &sandbox.addresses().await?);
+    addresses.retain(|addr| expected.addresses.contains(addr));
     Ok(Some(VethLink {
         netns: expected.netns.clone(),
         interface: expected.interface.clone(),

@@ -192,6 +192,43 @@ fn what_goes_inside_a_sandbox_comes_back() {
     assert!((repairs() - settled).abs() < 0.5, "{} after {settled}", repairs());
 }
 
+/// A floating address, a node's route to its neighbour's containers: netd has not given them.
+#[test]
+fn what_a_sandbox_gives_itself_stays_when_its_own_is_put_back() {
+    let world = World::new();
+    let scene = Scene::set(&world);
+    let web = scene.web.netns.clone();
+    let ip = |words: &[&str]| web.run(|| run("ip", words)).unwrap();
+    let [v4, v6] = scene.web.addresses("app").unwrap().map(|address| address.to_string());
+    ip(&["address", "add", "192.0.2.100/24", "dev", "eth0"]);
+    ip(&["address", "add", "2001:db8:77::100/64", "dev", "eth0"]);
+    ip(&["route", "add", "192.0.3.0/24", "dev", "eth0", "src", &v4]);
+    ip(&["route", "add", "2001:db8:78::/64", "dev", "eth0", "src", &v6]);
+    let has_its_own = || {
+        let addresses = ip(&["address", "show", "dev", "eth0"]);
+        let routes = ip(&["route"]) + &ip(&["-6", "route"]);
+        assert!(addresses.contains("192.0.2.100/24"), "{addresses}");
+        assert!(addresses.contains("2001:db8:77::100/64"), "{addresses}");
+        assert!(routes.contains("192.0.3.0/24"), "{routes}");
+        assert!(routes.contains("2001:db8:78::/64"), "{routes}");
+    };
+    let before = scene.metric("netd_drift_repairs_total");
+    ip(&["-4", "route", "del", "default"]);
+    eventually("a repair", NOTICED_WITHIN, || {
+        Ok((scene.metric("netd_drift_repairs_total") > before).then_some(()))
+    })
+    .unwrap();
+    has_its_own();
+    // A daemon that knows nothing yet looks into every sandbox.
+    ip(&["-6", "route", "del", "default"]);
+    let Scene { daemon, .. } = scene;
+    daemon.crash().unwrap();
+    let _again = world.daemon();
+    let has_default = || Ok(ip(&["-6", "route"]).contains("default").then_some(()));
+    eventually("the default route", NOTICED_WITHIN, has_default).unwrap();
+    has_its_own();
+}
+
 #[test]
 fn flushed_routes_and_removed_addresses_come_back() {
     let world = World::new();
