@@ -223,7 +223,13 @@ fn agrees<F: Family>(plan: &Plan<F::Addr>, answer: &FlowKey<F::Addr>) -> bool {
 pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) {
     let now = tables.now_s();
     let before = work.entry.flags;
-    let flags = flags_after(&work.packet, before);
+    let flags = if work.packet.key.proto == TCP {
+        flags_after(&work.packet, before)
+    } else if goes_on(work, now) {
+        before | FLOW_ASSURED
+    } else {
+        before
+    };
     work.entry.flags = flags;
     work.entry.last_seen_s = now;
     tables.update_flow(work.table, &work.packet.key, |entry| {
@@ -243,16 +249,20 @@ pub fn advance<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::
 /// The flags that both entries of a pair have alike.
 const FLOW_SHARED: u16 = FLOW_ASSURED | FLOW_CLOSED | FLOW_RST;
 
-/// The flags after this packet. A segment without RST after one with it shows that the connection
+/// Without TCP's marks, only time tells a question and its answer from what deserves a long life: a
+/// flow that was answered (which confirms it) is heard from the same side in a later second.
+#[inline(always)]
+fn goes_on<A>(work: &Work<A>, now_s: u32) -> bool {
+    work.table == FlowTable::Confirmed && work.entry.last_seen_s != now_s
+}
+
+/// TCP's flags after this packet. A segment without RST after one with it shows that the connection
 /// lives (RFC 5961: a forged RST is challenged, not obeyed).
 #[inline(always)]
 fn flags_after<A>(packet: &Packet<A>, before: u16) -> u16 {
     let mut flags = before;
     if before & FLOW_REPLY != 0 {
         flags |= FLOW_ASSURED;
-    }
-    if packet.key.proto != TCP {
-        return flags;
     }
     if packet.tcp_flags & TCP_FIN != 0 {
         flags |= if before & FLOW_REPLY != 0 { FLOW_CLOSING_REPLY } else { FLOW_CLOSING_ORIG };

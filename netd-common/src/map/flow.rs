@@ -71,7 +71,7 @@ const ADDED: usize = 0;
 
 /// `FlowValue::flags`: the reply entry of its pair.
 pub const FLOW_REPLY: u16 = 1;
-/// A reply has been seen.
+/// Worth a long life: TCP that was answered; anything else that was, and went on in a later second.
 pub const FLOW_ASSURED: u16 = 2;
 /// The source is translated.
 pub const FLOW_SNAT: u16 = 4;

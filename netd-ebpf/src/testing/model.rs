@@ -19,7 +19,9 @@ use container::{first_checks, later_checks};
 use fragments::{Datagram, Known, Passed};
 use hooks::{delivery, expected, flood, holder, stateless, station};
 use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
-use tracking::{direction, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple};
+use tracking::{
+    direction, hear, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple,
+};
 
 mod carriage;
 mod container;
@@ -41,6 +43,8 @@ struct Flow {
     target: Target,
     bridged: bool,
     answered: bool,
+    /// One of both was heard in different seconds, the later one after an answer.
+    went_on: bool,
     reset: bool,
     /// Who has said that it has no more to say: originator, responder.
     finished: [bool; 2],
@@ -285,6 +289,7 @@ impl Model {
             target: way.target,
             bridged: way.bridged,
             answered: false,
+            went_on: false,
             reset: false,
             finished: [false; 2],
             heard_s: [self.now_s; 2],
@@ -354,8 +359,7 @@ impl Model {
         if !self.is_still_true(world, &mut flow) {
             return Some(self.decide(world, packet, port));
         }
-        flow.answered |= is_reply;
-        flow.heard_s[usize::from(is_reply)] = self.now_s;
+        hear(&mut flow, is_reply, self.now_s);
         if let Payload::Tcp(flags) = packet.payload {
             flow.finished[usize::from(is_reply)] |= flags & TCP_FIN != 0;
             flow.reset = flags & TCP_RST != 0;

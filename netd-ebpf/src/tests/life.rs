@@ -176,14 +176,33 @@ on_both_families! {
         let out = from_container(&mut tables, query.udp(50_001, 53));
         let server = answer::<F>(&out.frame, (UPLINK_MAC, ROUTER_MAC), UPLINK);
         from_netdev(&mut tables, server.udp(53, 50_001));
-        for _ in 0..5 {
-            tables.now_s += 100;
+        for silence_s in [30, 100, 100, 100, 100] {
+            tables.now_s += silence_s;
             assert!(matches!(from_container(&mut tables, query.udp(50_001, 53)).decision, Decision::Uplink(..)));
         }
         assert_eq!(from_netdev(&mut tables, server.udp(53, 50_001)).decision, delivered(BRIDGE, 2));
         tables.now_s += 181;
         assert_eq!(from_netdev(&mut tables, server.udp(53, 50_001)).decision, Decision::Untouched);
         assert!(F::tables(&mut tables).flows.is_empty(), "both entries are gone");
+    }
+
+    fn questions_and_their_answers_are_soon_forgotten_and_what_goes_on_is_not<F>() {
+        for (later_s, lifetime_s) in [(0, 30), (1, 180)] {
+            let mut tables = host_tables::<F>();
+            let query = via_gateway::<F>(BRIDGE, 2, F::outside(9));
+            let out = from_container(&mut tables, query.udp(50_001, 53));
+            let server = answer::<F>(&out.frame, (UPLINK_MAC, ROUTER_MAC), UPLINK);
+            // A slow answer is no second exchange.
+            tables.now_s += 1;
+            from_netdev(&mut tables, server.udp(53, 50_001));
+            tables.now_s += later_s;
+            from_netdev(&mut tables, server.udp(53, 50_001));
+            tables.now_s += lifetime_s;
+            let mut late = tables.clone();
+            assert_eq!(from_netdev(&mut tables, server.udp(53, 50_001)).decision, delivered(BRIDGE, 2));
+            late.now_s += 1;
+            assert_eq!(from_netdev(&mut late, server.udp(53, 50_001)).decision, Decision::Untouched);
+        }
     }
 
     fn an_idle_tcp_connection_of_two_hours_goes_on_and_ends_after_its_timeout<F>() {

@@ -114,7 +114,7 @@ fn pools_and_options_of_networks_come_from_the_configuration() {
 #[test]
 fn flows_are_kept_as_long_as_the_configuration_says() {
     let world = World::new();
-    let settings = "ipv6 = true\n[flow-table]\nudp-assured = 1\ntcp-fin = 1\n";
+    let settings = "ipv6 = true\n[flow-table]\nudp = 1\nudp-assured = 1\ntcp-fin = 1\n";
     let daemon = Daemon::start(&world.host, settings).unwrap();
     let ports = ["-p", "8080:7000", "-p", "8080:7000/udp"];
     let web = Container::create(&daemon, "web", &ports).unwrap();

@@ -9,16 +9,24 @@ use super::Flow;
 use super::table::{ECHO, Target, Tuple, Way};
 
 pub(super) fn lifetime_s(flow: &Flow) -> u32 {
-    match (flow.orig.proto, flow.answered) {
-        (TCP, _) if flow.reset => 10,
-        (TCP, _) if flow.finished == [true; 2] => 31,
-        (TCP, false) => 30,
-        (TCP, true) => 7_440,
-        (UDP, false) => 32,
-        (UDP, true) => 180,
-        (ECHO, _) => 11,
+    match flow.orig.proto {
+        TCP if flow.reset => 10,
+        TCP if flow.finished == [true; 2] => 31,
+        TCP if flow.answered => 7_440,
+        TCP => 30,
+        UDP if flow.went_on => 180,
+        UDP => 32,
+        ECHO => 11,
         _ => 600,
     }
+}
+
+/// One of both was heard.
+pub(super) fn hear(flow: &mut Flow, is_reply: bool, now_s: u32) {
+    let heard_s = &mut flow.heard_s[usize::from(is_reply)];
+    flow.went_on |= flow.answered && *heard_s != now_s;
+    flow.answered |= is_reply;
+    *heard_s = now_s;
 }
 
 /// Whether a packet is of a flow, and then whether it is an answer. An echo says which it is.
