@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hickory_proto::op::{Message, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, TXT};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::{A, SOA, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::Netns;
 
@@ -22,8 +22,8 @@ const MANY: usize = 200;
 /// What a server makes of queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// Every A query has this answer, for so many seconds; names that begin with `nx.` do not exist,
-    /// those that begin with `big.` have 200 text records.
+    /// Every A query has this answer, for so many seconds; names that begin with `nx.` do not exist
+    /// for as long, those that begin with `big.` have 200 text records.
     Answers(Ipv4Addr, u32),
     /// It has trouble.
     Fails,
@@ -127,6 +127,9 @@ fn answer(bytes: &[u8], manner: Manner) -> Option<Message> {
     let first = asked.name().iter().next().unwrap_or_default().to_ascii_lowercase();
     if first == b"nx" {
         answer.metadata.response_code = ResponseCode::NXDomain;
+        let zone = Name::root();
+        let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, ttl);
+        answer.authorities = vec![Record::from_rdata(zone, ttl, RData::SOA(soa))];
     } else if first == b"big" {
         let text = |number| RData::TXT(TXT::new(vec![format!("record number {number}")]));
         let record = |number| Record::from_rdata(asked.name().clone(), ttl, text(number));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use hickory_net::{DnsError, NetError};
 use hickory_proto::op::{DnsResponse, Message, Query, ResponseCode};
-use hickory_proto::rr::Record;
+use hickory_proto::rr::{RData, Record};
 use hickory_resolver::config::ResolverOpts;
 use hickory_resolver::{ResponseCache, TtlConfig};
 
@@ -65,7 +65,7 @@ impl Cache {
 
     /// Keeps an answer.
     pub(super) fn keep(&self, query: &Query, answer: &Message) {
-        let Ok(response) = DnsResponse::from_message(answer.clone()) else { return };
+        let Ok(response) = DnsResponse::from_message(bounded(answer)) else { return };
         let result = match DnsError::from_response(response) {
             Ok(response) => Ok(response.into_message()),
             Err(error) => Err(NetError::Dns(error)),
@@ -96,6 +96,21 @@ impl Cache {
     }
 }
 
+/// hickory bounds how long a no is kept, but not what its SOA goes on to tell clients: the smaller of
+/// two numbers is the time that it holds (RFC 2308).
+fn bounded(answer: &Message) -> Message {
+    let most = u32::try_from(NEGATIVE_MOST.as_secs()).unwrap_or(u32::MAX);
+    let mut answer = answer.clone();
+    if answer.answers.is_empty() {
+        for record in &mut answer.authorities {
+            if let RData::SOA(soa) = &record.data {
+                record.ttl = record.ttl.min(soa.minimum).min(most);
+            }
+        }
+    }
+    answer
+}
+
 fn answers() -> ResponseCache {
     let mut bounds = ResolverOpts::default();
     bounds.positive_max_ttl = Some(POSITIVE_MOST);
@@ -121,4 +136,69 @@ pub(super) fn code_name(code: ResponseCode) -> String {
     common
         .get(usize::from(number))
         .map_or_else(|| format!("RCODE{number}"), |&name| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::op::OpCode;
+    use hickory_proto::rr::rdata::{A, SOA};
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::*;
+
+    const DAY_S: u32 = 86_400;
+
+    /// What is known after an answer was kept.
+    fn kept(code: ResponseCode, fill: impl FnOnce(&mut Message)) -> Option<(ResponseCode, u32)> {
+        let query = Query::query(Name::from_ascii("www.example.").expect("name"), RecordType::A);
+        let mut answer = Message::response(7, OpCode::Query);
+        answer.metadata.response_code = code;
+        answer.add_query(query.clone());
+        fill(&mut answer);
+        let cache = Cache::new();
+        cache.keep(&query, &answer);
+        let known = cache.get(&query)?;
+        Some((known.metadata.response_code, cache.entries().first().expect("entry").ttl_s))
+    }
+
+    fn record(ttl_s: u32, data: RData) -> Record {
+        Record::from_rdata(Name::from_ascii("www.example.").expect("name"), ttl_s, data)
+    }
+
+    fn soa(minimum: u32) -> Record {
+        let root = Name::root();
+        record(DAY_S, RData::SOA(SOA::new(root.clone(), root, 1, 60, 60, 60, minimum)))
+    }
+
+    #[test]
+    fn an_answer_is_kept_as_long_as_it_says_and_no_longer_than_an_hour() {
+        for (said, bounds) in [(30, 29..=30), (DAY_S, 3_599..=3_600)] {
+            let fill = |it: &mut Message| {
+                it.answers.push(record(said, RData::A(A(Ipv4Addr::LOCALHOST))));
+            };
+            let (code, ttl_s) = kept(ResponseCode::NoError, fill).expect("kept");
+            assert!(code == ResponseCode::NoError && bounds.contains(&ttl_s), "{said}: {ttl_s}");
+        }
+    }
+
+    #[test]
+    fn no_is_kept_as_its_soa_allows_and_no_longer_than_five_minutes() {
+        for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+            for (minimum, bounds) in [(DAY_S, 299..=300), (60, 59..=60)] {
+                let fill = |it: &mut Message| it.authorities.push(soa(minimum));
+                let (known, ttl_s) = kept(code, fill).expect("kept");
+                assert!(known == code && bounds.contains(&ttl_s), "{code}: {ttl_s}");
+            }
+            assert_eq!(kept(code, |_| {}), None, "{code} without a word of how long");
+        }
+    }
+
+    #[test]
+    fn trouble_is_never_kept() {
+        for code in [ResponseCode::ServFail, ResponseCode::Refused] {
+            assert_eq!(kept(code, |it| it.authorities.push(soa(DAY_S))), None, "{code}");
+        }
+    }
 }
