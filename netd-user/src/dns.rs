@@ -1,7 +1,7 @@
 //! Names: what containers ask netd, and what they are told.
 //!
 //! Laws: names come from the model as it is at the moment of the query, and from nowhere else; local
-//! names are answered before anything waits; no query leaves a task or a socket behind.
+//! names are answered before anything waits; no query leaves a task behind, nor a socket for long.
 
 mod cache;
 pub mod host;
@@ -9,6 +9,7 @@ pub mod names;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod ordeal;
 pub mod policy;
+mod ports;
 pub mod reply;
 mod seat;
 pub mod service;

@@ -1,7 +1,7 @@
 //! One sandbox's place at the name service: its sockets, and its share of what others need, too.
 //!
 //! Laws: a sandbox has two tasks, however much it asks, and one more for each query that waits for an
-//! upstream, at most `WAITING`; after a batch it lets others go first; nothing outlives the seat.
+//! upstream, at most `WAITING`; after a full batch it lets others go first; nothing outlives the seat.
 
 use std::io;
 use std::net::SocketAddr;
@@ -88,18 +88,20 @@ impl Shared {
             if let Err(error) = self.udp.readable().await {
                 return tracing::error!(%error, "a sandbox's name socket is lost");
             }
-            self.answer_batch();
-            // Others first, also where more waits: a flood has no more than its turns.
-            yield_now().await;
+            if self.answer_batch() == BATCH {
+                // More waits, and others go first: a flood has no more than its turns.
+                yield_now().await;
+            }
         }
     }
 
-    /// Synchronous, so that a buffer on the stack serves all sandboxes of a thread.
-    fn answer_batch(self: &Arc<Self>) {
+    /// How many datagrams there were. Synchronous, so that a buffer on the stack serves all sandboxes
+    /// of a thread.
+    fn answer_batch(self: &Arc<Self>) -> usize {
         let mut buffer = [0; UDP_PAYLOAD as usize];
         let known = self.service.known();
-        for _ in 0..BATCH {
-            let Ok((len, peer)) = self.udp.try_recv_from(&mut buffer) else { return };
+        for taken in 0..BATCH {
+            let Ok((len, peer)) = self.udp.try_recv_from(&mut buffer) else { return taken };
             let since = Instant::now();
             match self.service.handle(&known, self.from.sandbox, &buffer[..len], self.random()) {
                 Handled::Done(reply, source) => self.send(&reply, peer, source, since),
@@ -107,6 +109,7 @@ impl Shared {
                 Handled::Nothing => {}
             }
         }
+        BATCH
     }
 
     fn send(&self, reply: &Reply, peer: SocketAddr, source: Source, since: Instant) {

@@ -28,6 +28,8 @@ use crate::model::{Model, Sandbox, SandboxId};
 
 /// Queries upstream at once, all sandboxes together: what memory and descriptors bear.
 const IN_FLIGHT: usize = 16_384;
+/// How often ports are looked for whose time is over.
+const TICK: Duration = Duration::from_secs(10);
 
 /// What an operator chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,17 +147,40 @@ impl NameService {
         }
     }
 
-    /// Answers queries on the sockets that `news` tells of, until told to stop.
+    /// Answers queries on the sockets that `news` tells of, until told to stop: on one thread of its
+    /// own. Several would wake each other for a datagram, which takes longer than to answer it.
     pub async fn serve(
+        self: Arc<Self>,
+        news: UnboundedReceiver<ResolverNews>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(self.follow(news, stop));
+            io::Result::Ok(())
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "no names are served"),
+            Err(error) => tracing::error!(%error, "names are no longer served"),
+        }
+    }
+
+    async fn follow(
         self: Arc<Self>,
         mut news: UnboundedReceiver<ResolverNews>,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut seats = BTreeMap::new();
+        let mut tick = tokio::time::interval(TICK);
         loop {
             let heard = tokio::select! {
                 () = told_to_stop(&mut stop) => return,
                 heard = news.recv() => heard,
+                _ = tick.tick() => {
+                    self.forwarder.close_old_ports();
+                    continue;
+                }
             };
             match heard {
                 Some(ResolverNews::Opened(sandbox, sockets)) => {

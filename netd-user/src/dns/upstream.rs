@@ -1,7 +1,7 @@
 //! Asking upstreams: from the host's namespace or the sandbox's, by UDP and where it must be by TCP.
 //!
 //! Laws: one at a time in the order of the policy, each with a deadline; an answer that says yes or no
-//! is final, anything else leads to the next; every socket ends with the query that it was made for.
+//! is final, anything else leads to the next; `ports` says how long sockets live.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,10 +18,11 @@ use hickory_net::tcp::TcpClientStream;
 use hickory_net::udp::UdpClientStream;
 use hickory_net::xfer::{DnsHandle as _, DnsRequestSender as _, FirstAnswer as _};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, ResponseCode};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::cache::{Cache, Entry};
 use super::policy::{Place, Silent, Upstream, Upstreams};
+use super::ports::{Lane, Ports, Route};
 use super::reply::{Ask, is_answer};
 use crate::link::errand::Errands;
 use crate::model::SandboxId;
@@ -45,6 +46,7 @@ pub(super) struct From {
 /// The way to upstreams, and what they said.
 pub(super) struct Forwarder {
     errands: Errands,
+    ports: Arc<Ports>,
     caches: Mutex<BTreeMap<Set, Arc<Cache>>>,
     silent: Mutex<Silent>,
     started: Instant,
@@ -70,8 +72,10 @@ impl std::fmt::Display for Unanswered {
 
 impl Forwarder {
     pub(super) fn start() -> io::Result<Self> {
+        let errands = Errands::start()?;
         Ok(Self {
-            errands: Errands::start()?,
+            ports: Arc::new(Ports::new(errands.clone())),
+            errands,
             caches: Mutex::default(),
             silent: Mutex::default(),
             started: Instant::now(),
@@ -133,16 +137,19 @@ impl Forwarder {
         ask: &Ask,
         turn: Duration,
     ) -> Result<Message, NetError> {
+        let netns = match server.place {
+            Place::Host => None,
+            Place::Sandbox => Some(Arc::clone(&from.netns)),
+        };
+        let message = ask.upstream();
         let sockets = Sockets {
-            netns: match server.place {
-                Place::Host => None,
-                Place::Sandbox => Some(Arc::clone(&from.netns)),
-            },
+            route: Route { sandbox: from.sandbox, server, netns },
+            id: message.metadata.id,
+            ports: Arc::clone(&self.ports),
             errands: self.errands.clone(),
             handle: TokioHandle::default(),
         };
-        let asked =
-            tokio::time::timeout(turn, exchange(server.address, sockets, ask.upstream(), turn));
+        let asked = tokio::time::timeout(turn, exchange(sockets, message, turn));
         let answer = asked.await.unwrap_or(Err(NetError::Timeout));
         match &answer {
             Ok(_) => self.silent().spoke(server),
@@ -151,8 +158,14 @@ impl Forwarder {
         answer
     }
 
-    /// Forgets what only a sandbox that is gone has heard.
+    /// Closes ports that have had their time.
+    pub(super) fn close_old_ports(&self) {
+        self.ports.close_old();
+    }
+
+    /// Forgets what only a sandbox that is gone has heard, and closes its ports.
     pub(super) fn forget(&self, sandbox: SandboxId) {
+        self.ports.forget(sandbox);
         self.caches().retain(|(owner, _), _| *owner != Some(sandbox));
     }
 
@@ -198,12 +211,8 @@ fn is_final(code: ResponseCode) -> bool {
 }
 
 /// One exchange by UDP, and once more by TCP where the answer did not fit.
-async fn exchange(
-    server: SocketAddr,
-    sockets: Sockets,
-    message: Message,
-    turn: Duration,
-) -> Result<Message, NetError> {
+async fn exchange(sockets: Sockets, message: Message, turn: Duration) -> Result<Message, NetError> {
+    let server = sockets.route.server.address;
     let request = DnsRequest::new(message, DnsRequestOptions::default());
     let mut stream = UdpClientStream::builder(server, sockets.clone())
         .with_timeout(Some(turn))
@@ -217,10 +226,12 @@ async fn exchange(
     Ok(stream.send(request).first_answer().await?.into_message())
 }
 
-/// Sockets in the host's namespace or a sandbox's, as hickory asks for them.
+/// Sockets of one query, in the host's namespace or a sandbox's, as hickory asks for them.
 #[derive(Clone)]
 struct Sockets {
-    netns: Option<Arc<File>>,
+    route: Route,
+    id: u16,
+    ports: Arc<Ports>,
     errands: Errands,
     handle: TokioHandle,
 }
@@ -230,7 +241,7 @@ type Made<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
 impl RuntimeProvider for Sockets {
     type Handle = TokioHandle;
     type Timer = TokioTime;
-    type Udp = UdpSocket;
+    type Udp = Lane;
     type Tcp = AsyncIoTokioAsStd<TcpStream>;
 
     fn create_handle(&self) -> TokioHandle {
@@ -245,7 +256,7 @@ impl RuntimeProvider for Sockets {
     ) -> Made<Self::Tcp> {
         let this = self.clone();
         Box::pin(async move {
-            let socket = match &this.netns {
+            let socket = match &this.route.netns {
                 Some(netns) => TcpSocket::from_std_stream(this.errands.tcp(netns, server).await?),
                 None if server.is_ipv4() => TcpSocket::new_v4()?,
                 None => TcpSocket::new_v6()?,
@@ -254,13 +265,8 @@ impl RuntimeProvider for Sockets {
         })
     }
 
-    fn bind_udp(&self, local: SocketAddr, server: SocketAddr) -> Made<UdpSocket> {
+    fn bind_udp(&self, _local: SocketAddr, _server: SocketAddr) -> Made<Lane> {
         let this = self.clone();
-        Box::pin(async move {
-            match &this.netns {
-                Some(netns) => UdpSocket::from_std(this.errands.udp(netns, server).await?),
-                None => UdpSocket::bind(local).await,
-            }
-        })
+        Box::pin(async move { this.ports.lane(&this.route, this.id).await })
     }
 }

@@ -1,19 +1,22 @@
 //! Names of the outside: who is asked, in which order, and what becomes of the answers.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netd_tests::outside::WORLD_V4;
 use netd_tests::upstream::{Manner, NameServer};
 use netd_tests::{Daemon, eventually};
 
 use super::names::{dig, glibc, inside, named};
-use super::{World, network};
+use super::resolver::{NOERROR, heard, query, resolver_of, socket};
+use super::{World, drops, flow_stat, network};
 
 const WORLD: IpAddr = IpAddr::V4(WORLD_V4);
 const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SECOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const SOON: Duration = Duration::from_secs(20);
+/// For thousands of queries on a loaded machine.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A daemon whose host has these name servers, and the file that says so.
 fn daemon_with<'a>(world: &'a World, servers: &[IpAddr]) -> (Daemon<'a>, std::path::PathBuf) {
@@ -55,7 +58,11 @@ fn names_of_the_world_are_asked_of_the_hosts_servers_and_kept_as_long_as_they_sa
         assert_eq!(said.trim(), FIRST.to_string());
     }
     assert_eq!(upstream.asked(), asked, "the second time it was known");
-    assert!(dig(&daemon, "asker", &["nx.example"]).contains("status: NXDOMAIN"));
+    for asked in [asked + 1; 2] {
+        let said = dig(&daemon, "asker", &["nx.example"]);
+        assert!(said.contains("status: NXDOMAIN") && said.contains("SOA"), "{said}");
+        assert_eq!(upstream.asked(), asked, "no is an answer that is kept, too");
+    }
     let cached = daemon.ok(&["dns", "cache"]).unwrap();
     assert!(cached.contains("www.example.") && cached.contains(&FIRST.to_string()), "{cached}");
     daemon.ok(&["dns", "flush"]).unwrap();
@@ -213,4 +220,39 @@ fn garbage_is_survived_and_failures_are_seen() {
     let failed = daemon.cli(&["dns", "lookup", "www.example", "--from", "asker"]).unwrap();
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.stderr.contains("SERVFAIL"), "{failed:?}");
+}
+
+/// Each once: with a port for each, the smallest pool of masquerade would be used up many times.
+#[test]
+fn thousands_of_new_names_are_resolved_through_a_handful_of_ports() {
+    const NAMES: usize = 6_000;
+    const ON_THE_WAY: usize = 100;
+    let world = World::new();
+    let upstream = server(&world, WORLD, Manner::Answers(FIRST, 300));
+    let file = world.host.directory().join("resolv.conf");
+    write_servers(&file, &[WORLD]);
+    let settings = format!("resolv-conf = \"{}\"\nsnat-ports = \"61000-61255\"", file.display());
+    let daemon = Daemon::start(&world.host, &settings).unwrap();
+    network(&daemon, "app", &[]);
+    named(&daemon, "asker", &["app"]);
+    let client = socket(&resolver_of(&daemon, "asker"));
+    let before = flow_stat(&daemon, "created");
+    let (end, mut sent, mut answered) = (Instant::now() + PATIENCE, 0, 0);
+    while answered < NAMES {
+        assert!(Instant::now() < end, "{answered} of {sent} were answered");
+        while sent < NAMES && sent < answered + ON_THE_WAY {
+            let id = u16::try_from(sent).unwrap();
+            client.send(&query(id, &format!("n{sent}.example"))).unwrap();
+            sent += 1;
+        }
+        while let Some(code) = heard(&client) {
+            assert_eq!(code, NOERROR, "after {answered}");
+            answered += 1;
+        }
+        std::thread::yield_now();
+    }
+    assert!(upstream.asked() >= NAMES);
+    assert_eq!(drops(&daemon, "snat_exhausted"), 0);
+    let flows = flow_stat(&daemon, "created") - before;
+    assert!(flows < 100, "{flows} flows");
 }

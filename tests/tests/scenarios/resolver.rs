@@ -20,7 +20,7 @@ const WAITING: usize = 4_096;
 const CONNECTIONS: usize = 128;
 /// A loaded machine takes its time.
 const SOON: Duration = Duration::from_mins(1);
-const NOERROR: u8 = 0;
+pub(super) const NOERROR: u8 = 0;
 const FORMERR: u8 = 1;
 const SERVFAIL: u8 = 2;
 const REFUSED: u8 = 5;
@@ -46,7 +46,7 @@ fn dead_servers(world: &World) -> (Vec<IpAddr>, Vec<NameServer>) {
 }
 
 /// A query for an A record.
-fn query(id: u16, name: &str) -> Vec<u8> {
+pub(super) fn query(id: u16, name: &str) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
@@ -59,7 +59,7 @@ fn query(id: u16, name: &str) -> Vec<u8> {
 
 /// Where a container's queries end up. A flood goes there itself: it is the daemon that is tried, and
 /// the hooks have tests of their own.
-fn resolver_of(daemon: &Daemon<'_>, container: &str) -> (Netns, SocketAddr) {
+pub(super) fn resolver_of(daemon: &Daemon<'_>, container: &str) -> (Netns, SocketAddr) {
     let netns = Container::find(daemon, container).unwrap().netns;
     let sockets = inside(daemon, container, &["ss", "-Hlun"]);
     let local = sockets.split_whitespace().nth(3).unwrap().to_owned();
@@ -67,7 +67,7 @@ fn resolver_of(daemon: &Daemon<'_>, container: &str) -> (Netns, SocketAddr) {
 }
 
 /// A socket in the container's namespace that asks its resolver.
-fn socket((netns, resolver): &(Netns, SocketAddr)) -> UdpSocket {
+pub(super) fn socket((netns, resolver): &(Netns, SocketAddr)) -> UdpSocket {
     let socket = netns.run(|| {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(resolver)?;
@@ -79,7 +79,7 @@ fn socket((netns, resolver): &(Netns, SocketAddr)) -> UdpSocket {
 }
 
 /// The response code of an answer that is there.
-fn heard(socket: &UdpSocket) -> Option<u8> {
+pub(super) fn heard(socket: &UdpSocket) -> Option<u8> {
     let mut buffer = [0; 4096];
     socket.recv(&mut buffer).ok().map(|_| buffer[3] & 0x0f)
 }
