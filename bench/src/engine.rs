@@ -102,13 +102,19 @@ impl Engine {
         let described = self.ask(("GET", &format!("/containers/{name}/json")), Body::Json(""))?;
         let described: Value = serde_json::from_str(&described).context("a container in JSON")?;
         let key = described["NetworkSettings"]["SandboxKey"].as_str().unwrap_or_default();
-        let engine = self.first_process()?.context("the engine has ended")?;
+        let engine = self.pid()?;
         Namespace::open(&PathBuf::from(format!("/proc/{engine}/root{key}")))
     }
 
     /// The machine outside.
     pub(crate) fn outside(&self) -> &Namespace {
         &self.site.outside
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        let pid = self.first_process()?.context("the engine has ended")?;
+        Ok(u32::try_from(pid)?)
     }
 
     /// The engine, which is the only child of its process namespace's maker.

@@ -5,6 +5,7 @@
 
 mod client;
 mod forwarder;
+mod server;
 mod upstream;
 
 use std::net::IpAddr;
@@ -21,8 +22,10 @@ use crate::results::{Case, Section};
 use crate::rig::{DOCKER, NETD, Netd, OUTSIDE, Site};
 use crate::session::Session;
 use crate::statistics::Better;
-use client::{Client, Pace};
+use crate::units::real;
+use client::{Client, Pace, Taken};
 use forwarder::Forwarder;
+use server::Server;
 use upstream::Upstream;
 
 /// The name of the bare forwarder.
@@ -44,10 +47,13 @@ const BURST: Duration = Duration::from_secs(1);
 const GENTLY: u32 = 1_000;
 /// More than any of them answers in a burst.
 const DISTINCT: usize = 60_000;
+/// In the titles of what a server spends on a query.
+const COST: &str = ", CPU time of the server";
 
 /// A name service with a client inside.
 struct Subject {
     client: Client,
+    server: Server,
     upstream: Upstream,
     distinct: usize,
     scratch: PathBuf,
@@ -94,19 +100,26 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
     }
     for names in Names::ALL {
         let rate = case(names.title(), "queries/s", Better::Higher);
+        let cost = case(&format!("{}{COST}", names.title()), "us", Better::Lower);
         let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
-        session.interleave(vec![rate], borrowed.collect(), |subject| {
-            Ok(vec![subject.burst(names, Pace::AtFullSpeed(BURST))?.rate])
+        session.interleave(vec![rate, cost], borrowed.collect(), |subject| {
+            let (taken, server_us) = subject.burst(names, Pace::AtFullSpeed(BURST))?;
+            Ok(vec![taken.rate, server_us])
         })?;
         let latencies = [("median", 0.5), ("99th percentile", 0.99)];
         let latency = latencies.map(|(quantile, _)| {
             let title = format!("{}, {quantile} of the time to an answer", names.title());
             case(&title, "us", Better::Lower)
         });
+        let title = format!("{}{COST}, 1 000 queries/s", names.title());
+        let cost = case(&title, "us", Better::Lower);
         let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
-        session.interleave(latency.into(), borrowed.collect(), |subject| {
-            let taken = subject.burst(names, Pace::Gentle { per_second: GENTLY, count: GENTLY })?;
-            latencies.iter().map(|(_, part)| taken.latency_us(*part)).collect()
+        let cases = latency.into_iter().chain([cost]).collect();
+        session.interleave(cases, borrowed.collect(), |subject| {
+            let pace = Pace::Gentle { per_second: GENTLY, count: GENTLY };
+            let (taken, server_us) = subject.burst(names, pace)?;
+            let times = latencies.iter().map(|(_, part)| taken.latency_us(*part));
+            times.chain([Ok(server_us)]).collect()
         })?;
     }
     Ok(())
@@ -117,18 +130,20 @@ fn case(title: &str, unit: &str, better: Better) -> Case {
 }
 
 fn build(name: &str, netd: &Netd, scratch: &Path) -> Result<Subject> {
-    let (inside, outside, cgroup, held) = match name {
+    let (inside, outside, server, held) = match name {
         NETD => netd_inside(netd)?,
         DOCKER => docker_inside()?,
         _ => forwarder_inside()?,
     };
     let upstream = Upstream::start(&outside, OUTSIDE.into())?;
+    let cgroup = matches!(held, Held::Netd { .. }).then(|| netd.cgroup.clients());
     let client = Client { inside, cgroup };
     let scratch = scratch.join(name);
-    Ok(Subject { client, upstream, distinct: 0, scratch, _held: held })
+    Ok(Subject { client, server, upstream, distinct: 0, scratch, _held: held })
 }
 
-type Inside = (Namespace, Namespace, Option<PathBuf>, Held);
+/// The client's namespace, the upstream's, whose work is counted, and what runs.
+type Inside = (Namespace, Namespace, Server, Held);
 
 fn netd_inside(netd: &Netd) -> Result<Inside> {
     let site = Site::build()?;
@@ -137,8 +152,8 @@ fn netd_inside(netd: &Netd) -> Result<Inside> {
     daemon.create_sandbox(TARGET, NETWORK, (None, None), Vec::new())?;
     let netns = daemon.create_asker("asker", NETWORK, OUTSIDE.into())?;
     let (inside, outside) = (Namespace::open(&netns)?, site.outside.clone());
-    let cgroup = Some(netd.cgroup.clients());
-    Ok((inside, outside, cgroup, Held::Netd { _daemon: daemon, _site: site }))
+    let server = Server::process(daemon.pid());
+    Ok((inside, outside, server, Held::Netd { _daemon: daemon, _site: site }))
 }
 
 fn docker_inside() -> Result<Inside> {
@@ -148,30 +163,35 @@ fn docker_inside() -> Result<Inside> {
         engine.connect(name)?;
     }
     let inside = engine.namespace_of("asker")?;
-    Ok((inside, engine.outside().clone(), None, Held::Docker { _engine: engine }))
+    let server = Server::process(engine.pid()?);
+    Ok((inside, engine.outside().clone(), server, Held::Docker { _engine: engine }))
 }
 
 fn forwarder_inside() -> Result<Inside> {
     let site = Site::build()?;
-    let forwarder = Forwarder::start(&site.host, OUTSIDE.into(), (NETWORK, TARGET))?;
+    let server = Server::of_threads();
+    let forwarder = Forwarder::start(&site.host, &server, OUTSIDE.into(), (NETWORK, TARGET))?;
     let (inside, outside) = (site.host.clone(), site.outside.clone());
-    Ok((inside, outside, None, Held::Forwarder { _forwarder: forwarder, _site: site }))
+    Ok((inside, outside, server, Held::Forwarder { _forwarder: forwarder, _site: site }))
 }
 
 impl Subject {
-    fn burst(&mut self, names: Names, pace: Pace) -> Result<client::Taken> {
+    /// What came of it, and what an answer cost the server, microseconds.
+    fn burst(&mut self, names: Names, pace: Pace) -> Result<(Taken, f64)> {
         let input = match names {
             Names::Local => format!("{TARGET}.{NETWORK} A\n"),
             Names::Cached => format!("{CACHED} A\n"),
             Names::Uncached => self.new_names(),
         };
         std::fs::write(&self.scratch, input).context("names to ask for")?;
-        let asked = self.upstream.asked();
+        let (asked, spent_us) = (self.upstream.asked(), self.server.spent_us()?);
         let taken = self.client.ask(&self.scratch, pace)?;
+        let spent_us = self.server.spent_us()? - spent_us;
         let asked = self.upstream.asked() - asked;
         let every = u64::from(names == Names::Uncached) * taken.completed;
         ensure!(asked >= every, "{asked} of {every} new names came to the upstream");
-        Ok(taken)
+        let server_us = spent_us / real(taken.completed);
+        Ok((taken, server_us))
     }
 
     /// Names that nobody has asked for yet.

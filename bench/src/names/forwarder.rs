@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use hickory_server::Server;
+use hickory_server::Server as NameServer;
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::proto::rr::rdata::{A, SOA};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record};
@@ -15,6 +15,7 @@ use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use tokio::net::UdpSocket;
 use tokio::runtime::{Builder, Runtime};
 
+use super::server::Server;
 use crate::namespace::Namespace;
 
 /// Where it answers, as the others do.
@@ -23,18 +24,23 @@ const TTL_S: u32 = 5;
 
 /// A running one.
 pub(super) struct Forwarder {
-    _server: Server<Catalog>,
+    _server: NameServer<Catalog>,
     _runtime: Runtime,
 }
 
 impl Forwarder {
-    /// Starts it in a host with one name in one zone.
-    pub(super) fn start(host: &Namespace, upstream: IpAddr, local: (&str, &str)) -> Result<Self> {
+    /// Starts it in a host with one name in one zone, as the server whose work is counted.
+    pub(super) fn start(
+        host: &Namespace,
+        server: &Server,
+        upstream: IpAddr,
+        local: (&str, &str),
+    ) -> Result<Self> {
         let catalog = catalog(local)?;
-        let namespace = host.clone();
+        let (namespace, server) = (host.clone(), server.clone());
         let enter = move || {
-            if let Err(error) = namespace.enter() {
-                eprintln!("a thread of the forwarder is elsewhere: {error:#}");
+            if let Err(error) = namespace.enter().and_then(|()| server.join()) {
+                eprintln!("a thread of the forwarder is elsewhere or not counted: {error:#}");
             }
         };
         let runtime = Builder::new_multi_thread().enable_all().on_thread_start(enter).build()?;
@@ -44,13 +50,13 @@ impl Forwarder {
     }
 }
 
-async fn serve(mut catalog: Catalog, upstream: IpAddr) -> Result<Server<Catalog>> {
+async fn serve(mut catalog: Catalog, upstream: IpAddr) -> Result<NameServer<Catalog>> {
     let name_servers = vec![NameServerConfig::udp_and_tcp(upstream)];
     let config = ForwardConfig { name_servers, ..ForwardConfig::default() };
     let forward = ForwardZoneHandler::builder_tokio(config).build();
     let forward = forward.map_err(|error| anyhow!("forwarder: {error}"))?;
     catalog.upsert(LowerName::from(Name::root()), vec![Arc::new(forward)]);
-    let mut server = Server::new(catalog);
+    let mut server = NameServer::new(catalog);
     server.register_socket(UdpSocket::bind(ADDRESS).await.context("socket of the forwarder")?);
     Ok(server)
 }

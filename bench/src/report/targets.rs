@@ -36,6 +36,7 @@ const CREATE: &str = "endpoint create and join";
 const BY_PORTS: &str = "TCP_CRR by published ports";
 const MAPS: &str = "Map operations of a packet";
 const WRITES: &str = "Map writes of a packet";
+const QUERIES: &str = "Name queries";
 
 const fn traffic(group: &'static str, title: &'static str) -> Subject {
     (Section::Traffic, group, title, None)
@@ -53,6 +54,10 @@ const fn resource(group: &'static str, title: &'static str) -> Subject {
     (Section::Resources, group, title, None)
 }
 
+const fn names(title: &'static str) -> Subject {
+    (Section::Names, QUERIES, title, None)
+}
+
 const fn against_both(iptables: f64, nftables: f64) -> [Bound; 2] {
     [Bound::Better(IPTABLES, iptables), Bound::Better(NFTABLES, nftables)]
 }
@@ -66,7 +71,7 @@ const RR_NEIGHBORS: [Bound; 3] =
 const BULK: [Bound; 3] =
     [Bound::Better(IPTABLES, 1.0), Bound::Better(NFTABLES, 1.0), Bound::PartOf(BRIDGE, 0.9)];
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 19] = [
     (
         "packet to a published port",
         (Section::Packets, FRAMES, "published, known flow", None),
@@ -100,6 +105,12 @@ const TARGETS: [Target; 17] = [
         &[Bound::AtMost(64.0)],
     ),
     ("map operations, known flow", resource(MAPS, "published, known flow"), &[Bound::AtMost(4.0)]),
+    ("local names", names("local name"), &[Bound::Better(DOCKER, 5.0)]),
+    (
+        "local names, CPU time of the server",
+        names("local name, CPU time of the server"),
+        &[Bound::Better(DOCKER, 5.0)],
+    ),
 ];
 
 /// More of the same kind, beside `TARGETS`: what is compared with itself.

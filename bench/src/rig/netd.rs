@@ -193,6 +193,11 @@ impl Daemon {
         self.request("GET", path, "")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A line of the process's memory in `/proc`, bytes.
     pub(crate) fn memory_bytes(&self, line: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
