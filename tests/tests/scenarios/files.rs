@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use netd_tests::{Container, Daemon, eventually};
+use nix::sys::signal::{Signal, kill};
 
 use super::names::{glibc, inside, named};
 use super::{World, network};
@@ -148,6 +149,37 @@ fn resolv_conf_follows_the_host_on_the_predefined_bridge_and_names_netd_elsewher
         Ok((conf().as_deref() == Some("nameserver 192.0.2.54\n")).then_some(()))
     })
     .unwrap();
+    daemon.ok(&["sandbox", "rm", "web"]).unwrap();
+}
+
+#[test]
+fn a_reload_reaches_the_files_of_containers_that_run_and_leaves_what_was_edited() {
+    let world = World::new();
+    let host = world.host.directory().join("resolv.conf");
+    fs::write(&host, "nameserver 192.0.2.53\n").unwrap();
+    let settings = format!("resolv-conf = \"{}\"", host.display());
+    let daemon = Daemon::start(&world.host, &settings).unwrap();
+    network(&daemon, "app", &[]);
+    let etc = running(&daemon, &["--network", "app", "--add-host", "up:host-gateway"]);
+    let before = [said(&etc, "hosts"), said(&etc, "resolv.conf")];
+    inside(&daemon, "web", &["sh", "-c", "echo mine > /etc/hostname"]);
+    let file = world.host.directory().join("netd.toml");
+    let written = fs::read_to_string(&file).unwrap();
+    let reload = |settings: &str| {
+        fs::write(&file, format!("{settings}{written}")).unwrap();
+        kill(daemon.pid().unwrap(), Signal::SIGHUP).unwrap();
+    };
+    let says = |name: &str, wanted: &dyn Fn(&str) -> bool| {
+        eventually(name, SOON, || Ok(wanted(&said(&etc, name)).then_some(()))).unwrap();
+    };
+    reload("dns-search = ['corp']\ndns-opts = ['rotate']\nhost-gateway-ip = '192.0.2.7'\n");
+    let conf = "nameserver 127.0.0.11\nsearch corp\noptions rotate ndots:0\n";
+    says("resolv.conf", &|text| text.ends_with(conf));
+    says("hosts", &|text| text.contains("192.0.2.7\tup\n"));
+    reload("");
+    says("resolv.conf", &|text| text == before[1]);
+    says("hosts", &|text| text == before[0]);
+    assert_eq!(said(&etc, "hostname"), "mine\n");
     daemon.ok(&["sandbox", "rm", "web"]).unwrap();
 }
 

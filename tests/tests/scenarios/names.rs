@@ -1,7 +1,9 @@
 //! Names: containers find each other, through the resolvers that containers really have.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use netd_tests::upstream::{Manner, NameServer};
 use netd_tests::{Daemon, eventually};
 
 use super::{World, network};
@@ -91,6 +93,27 @@ fn sockets_of_both_families_connected_or_not_hear_from_port_53() {
         let line = format!("printf '{QUERY}' | socat -d -d -d -t 5 - '{peer}' | od -An -tx1");
         let said = inside(&daemon, "asker", &["sh", "-c", &line]);
         assert!(said.contains(" 12 34 85 80"), "{peer}: {said}");
+    }
+}
+
+#[test]
+fn port_53_is_the_containers_own_to_listen_on() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    named(&daemon, "asker", &["app"]);
+    named(&daemon, "peer", &["app"]);
+    let asker = netd_tests::Container::find(&daemon, "asker").unwrap();
+    let own = Ipv4Addr::new(192, 0, 2, 1);
+    let everywhere = Ipv4Addr::UNSPECIFIED.into();
+    let _server = NameServer::start(&asker.netns, everywhere, Manner::Answers(own, 60)).unwrap();
+    assert_eq!(glibc(&daemon, "asker", "peer", "ahostsv4").len(), 1, "netd's names stay");
+    let [v4, _] = asker.addresses("app").unwrap().map(|address| format!("@{address}"));
+    for (client, server) in [("asker", "@127.0.0.1"), ("peer", &v4)] {
+        for transport in ["+notcp", "+tcp"] {
+            let said = dig(&daemon, client, &[transport, "+short", server, "www.example"]);
+            assert_eq!(said.trim(), own.to_string(), "{client} {server} {transport}");
+        }
     }
 }
 
@@ -234,15 +257,27 @@ fn answers_follow_connect_and_disconnect_at_once() {
         assert_eq!(glibc(&daemon, "asker", "late", "ahostsv4").len(), 1);
         daemon.ok(&["network", "disconnect", "app", "late"]).unwrap();
     }
+    daemon.ok(&["network", "connect", "app", "late"]).unwrap();
+    daemon.ok(&["sandbox", "rm", "late"]).unwrap();
+    assert!(glibc(&daemon, "asker", "late", "ahostsv4").is_empty());
 }
 
 #[test]
-fn the_predefined_bridge_has_no_names_and_the_hosts_name_servers() {
+fn only_networks_that_users_made_have_names_and_elsewhere_are_the_hosts_name_servers() {
+    const SERVER: &str = "nameserver 192.0.2.53\n";
     let world = World::new();
-    let daemon = world.daemon();
+    let file = world.host.directory().join("resolv.conf");
+    std::fs::write(&file, SERVER).unwrap();
+    let settings = format!("resolv-conf = \"{}\"", file.display());
+    let daemon = Daemon::start(&world.host, &settings).unwrap();
     named(&daemon, "plain", &[]);
     let conf = inside(&daemon, "plain", &["cat", "/etc/resolv.conf"]);
     assert!(!conf.contains("127.0.0.11"), "{conf}");
+    let seen_on =
+        |mode| daemon.ok(&["run", "--network", mode, "--", "cat", "/etc/resolv.conf"]).unwrap();
+    assert!(conf.ends_with(SERVER) && seen_on("none").ends_with(SERVER.trim()), "{conf}");
+    let of_host = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+    assert_eq!(seen_on("host").trim(), of_host.trim());
     network(&daemon, "app", &[]);
     named(&daemon, "asker", &["app"]);
     let conf = inside(&daemon, "asker", &["cat", "/etc/resolv.conf"]);
