@@ -221,6 +221,27 @@ fn names_of_other_networks_are_unknown_and_an_alias_is_of_one_network() {
 }
 
 #[test]
+fn where_two_networks_know_a_name_that_of_the_way_out_answers() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    network(&daemon, "back", &[]);
+    named(&daemon, "asker", &["app", "back"]);
+    let address_of = |name, network| {
+        let words =
+            ["sandbox", "create", "--name", name, "--network", network, "--network-alias", "db"];
+        daemon.ok(&words).unwrap();
+        let found = netd_tests::Container::find(&daemon, name).unwrap();
+        found.addresses(network).unwrap()[0].to_string()
+    };
+    let (app, back) = (address_of("one", "app"), address_of("two", "back"));
+    assert_eq!(glibc(&daemon, "asker", "db", "ahostsv4"), [app], "the first by name");
+    daemon.ok(&["network", "disconnect", "back", "asker"]).unwrap();
+    daemon.ok(&["network", "connect", "--gw-priority", "1", "back", "asker"]).unwrap();
+    assert_eq!(glibc(&daemon, "asker", "db", "ahostsv4"), [back]);
+}
+
+#[test]
 fn several_containers_under_one_alias_are_all_told_in_turns() {
     let world = World::new();
     let daemon = world.daemon();
