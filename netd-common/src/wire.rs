@@ -316,7 +316,7 @@ pub struct IpFields<A> {
     pub part: Part,
     /// Length of this header in bytes, options included.
     pub header_len: u32,
-    /// Length of the packet from this header on.
+    /// Length of the packet from this header on, or `IpHeader::BEYOND`.
     pub total_len: u32,
 }
 
@@ -375,6 +375,8 @@ mod tests {
         assert!(Ipv4Header { version_ihl: 0x44, ..good }.fields().is_none());
         assert!(Ipv4Header { version_ihl: 0x65, ..good }.fields().is_none());
         assert!(Ipv4Header { total_len: Be16::new(19), ..good }.fields().is_none());
+        let beyond = Ipv4Header { total_len: Be16(0), ..good }.fields();
+        assert_eq!(beyond.unwrap().total_len, Ipv4Header::BEYOND, "it says none");
     }
 
     #[test]

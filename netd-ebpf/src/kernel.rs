@@ -100,6 +100,12 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
     };
     let ledger = &works.ledger;
     count::trace(verdict, ledger);
+    // Its container is gone and the controller has yet to notice: the kernel would drop it in silence.
+    if let Some(veth) = verdict.veth()
+        && !skb::exists(ctx, veth)
+    {
+        return count::dropped(ctx, hook as u32, DropReason::UnknownDestination as u32);
+    }
     let decision = verdict.decision();
     if matches!(hook, Hook::FromContainer) && is_taken(decision) {
         count::traffic(ctx, ledger.endpoint, Direction::FromContainer);
@@ -154,7 +160,7 @@ fn deliver(ctx: *mut __sk_buff, ifindex: IfIndex) -> i32 {
         // SAFETY: as above; both types are among those that may be changed.
         unsafe { bpf_skb_change_type(ctx, PACKET_HOST) };
     }
-    // SAFETY: takes plain numbers; a device without a peer makes the kernel drop the packet.
+    // SAFETY: takes plain numbers; a peer that is down makes the kernel drop the packet.
     unsafe { bpf_redirect_peer(ifindex.0, 0) as i32 }
 }
 

@@ -53,6 +53,9 @@ pub trait PacketBuf {
     /// Whether the stack received it elsewhere and forwards it, rather than having made it.
     fn is_forwarded(&self) -> bool;
 
+    /// Whether it is several packets that a device has yet to cut apart, or has put together.
+    fn is_super_packet(&self) -> bool;
+
     /// Whether it carries a VLAN tag that was taken out of the bytes.
     fn has_vlan_tag(&self) -> bool;
 

@@ -77,7 +77,11 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
 ) -> Option<()> {
     let header: F::Header = buf.head(ETHERNET_LEN)?;
     let fields = header.fields()?;
-    let end = ETHERNET_LEN + fields.total_len;
+    let end = if fields.total_len == F::Header::BEYOND && buf.is_super_packet() {
+        buf.frame_len()
+    } else {
+        ETHERNET_LEN + fields.total_len
+    };
     if end > buf.frame_len() {
         return None;
     }

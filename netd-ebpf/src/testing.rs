@@ -54,6 +54,8 @@ pub struct Frame {
     pub for_another: bool,
     /// The stack forwards it.
     pub forwarded: bool,
+    /// It is several packets in one.
+    pub super_packet: bool,
     /// It carries a VLAN tag outside its bytes.
     pub vlan: bool,
     /// `skb->mark`.
@@ -83,6 +85,10 @@ impl PacketBuf for Frame {
 
     fn is_forwarded(&self) -> bool {
         self.forwarded
+    }
+
+    fn is_super_packet(&self) -> bool {
+        self.super_packet
     }
 
     fn has_vlan_tag(&self) -> bool {
@@ -217,7 +223,9 @@ fn again(io: &mut Io<Frame, FakeTables>, piece: &Piece) -> Vec<Frame> {
     for slot in 0..piece.waiting.min(HELD_MAX) {
         let key = HeldKey { datagram: piece.key, slot };
         if let Some(held) = io.tables.held.remove(&key) {
-            io.tables.count_flow(FlowStat::FragmentsReleased);
+            if held.drop.reason != 0 {
+                io.tables.count_flow(FlowStat::FragmentsReleased);
+            }
             let bytes = held.bytes[..held.len as usize].to_vec();
             frames.push(Frame { bytes, ..io.buf.clone() });
         }

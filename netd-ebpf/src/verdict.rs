@@ -189,6 +189,19 @@ impl Verdict {
         if word as u8 == VerdictKind::Drop as u8 { Some(reason((word >> 8) as u8)) } else { None }
     }
 
+    /// The host veth that the packet is for, if it is for one.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "each part is cut out at its own width")]
+    pub const fn veth(self) -> Option<IfIndex> {
+        let word = self.0.get();
+        let kind = word as u8;
+        if kind == VerdictKind::Deliver as u8 || kind == VerdictKind::ToVeth as u8 {
+            Some(IfIndex((word >> 32) as u32))
+        } else {
+            None
+        }
+    }
+
     /// As tests read it back from the scratch map.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "each part is cut out at its own width")]

@@ -16,6 +16,8 @@ pub trait IpHeader<F: Family>: bytemuck::Pod {
     const CHECKSUM: Option<u32>;
     /// Offset of the word before the source address, which the time to live stands in.
     const LIFE: u32;
+    /// `IpFields::total_len` of a super-packet that no field has room for the length of (BIG TCP).
+    const BEYOND: u32;
 
     /// That word.
     fn life(&self) -> u32;
@@ -33,6 +35,7 @@ impl IpHeader<V4> for Ipv4Header {
     const ADDRESSES: u32 = 12;
     const CHECKSUM: Option<u32> = Some(10);
     const LIFE: u32 = 8;
+    const BEYOND: u32 = 0;
 
     #[inline(always)]
     fn life(&self) -> u32 {
@@ -51,7 +54,8 @@ impl IpHeader<V4> for Ipv4Header {
     fn fields(&self) -> Option<IpFields<Ipv4>> {
         let header_len = u32::from(self.version_ihl & 0xf) * 4;
         let total_len = u32::from(self.total_len.get());
-        if self.version_ihl >> 4 != 4 || header_len < 20 || total_len < header_len {
+        let lies = total_len < header_len && total_len != Self::BEYOND;
+        if self.version_ihl >> 4 != 4 || header_len < 20 || lies {
             return None;
         }
         Some(IpFields {
@@ -72,6 +76,7 @@ impl IpHeader<V6> for Ipv6Header {
     const ADDRESSES: u32 = 8;
     const CHECKSUM: Option<u32> = None;
     const LIFE: u32 = 4;
+    const BEYOND: u32 = Self::LEN;
 
     #[inline(always)]
     fn life(&self) -> u32 {

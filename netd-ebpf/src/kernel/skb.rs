@@ -83,6 +83,16 @@ pub(super) fn bring_head(ctx: *mut __sk_buff) {
 #[repr(C, packed(2))]
 struct InFrame<T>(T);
 
+/// Whether there is such an interface: the cheapest helper that says so, whatever the MTU.
+#[inline(always)]
+pub(super) fn exists(ctx: *mut __sk_buff, ifindex: IfIndex) -> bool {
+    const NO_SUCH_DEVICE: i64 = -19;
+    let mut len = 0;
+    // SAFETY: the helper reads and writes the one word.
+    let code = unsafe { bpf_check_mtu(ctx.cast(), ifindex.0, &raw mut len, 0, 0) };
+    code != NO_SUCH_DEVICE
+}
+
 impl PacketBuf for Skb {
     #[inline(always)]
     fn head<T: Pod>(&self, offset: u32) -> Option<T> {
@@ -147,6 +157,12 @@ impl PacketBuf for Skb {
     fn is_forwarded(&self) -> bool {
         // SAFETY: the context is the one the kernel gave the program.
         unsafe { (*self.ctx).ingress_ifindex != 0 }
+    }
+
+    #[inline(always)]
+    fn is_super_packet(&self) -> bool {
+        // SAFETY: the context is the one the kernel gave the program.
+        unsafe { (*self.ctx).gso_size != 0 }
     }
 
     #[inline(always)]
@@ -225,10 +241,8 @@ impl PacketBuf for Skb {
 
     #[inline(always)]
     fn fits(&self, ifindex: IfIndex) -> bool {
-        // SAFETY: the context is the one the kernel gave the program.
-        let is_super_packet = unsafe { (*self.ctx).gso_size } != 0;
         // The length after the Ethernet header: not every link has one.
-        let (mut len, flags) = if is_super_packet {
+        let (mut len, flags) = if self.is_super_packet() {
             (0, BPF_MTU_CHK_SEGS)
         } else {
             (self.frame_len().saturating_sub(ETHERNET_LEN), 0)

@@ -26,6 +26,22 @@ on_both_families! {
         }
     }
 
+    fn a_super_packet_that_says_no_length_goes_its_flows_way_and_no_other_packet_does<F>() {
+        let mut frame = arriving::<F>(9, F::outside(1)).tcp(1_111, 8_080, TCP_SYN);
+        if F::VERSION == 4 {
+            frame.bytes[16..18].fill(0);
+        } else {
+            // The length stands in a jumbo option, RFC 2675.
+            frame.bytes[18..20].fill(0);
+            let next = core::mem::take(&mut frame.bytes[20]);
+            frame.bytes.splice(54..54, [next, 0, 0xc2, 4, 0, 1, 0x11, 0x70]);
+        }
+        let out = from_netdev(&mut host_tables::<F>(), Frame { super_packet: true, ..frame.clone() });
+        assert_eq!(out.decision, delivered(BRIDGE, 3));
+        let out = from_netdev(&mut host_tables::<F>(), frame);
+        assert_eq!(out.decision, Decision::Untouched);
+    }
+
     fn a_packet_without_an_ethernet_header_goes_the_way_of_one_with_it<F>() {
         let published = arriving::<F>(9, F::outside(1)).tcp(1_111, 8_080, TCP_SYN);
         let with = from_netdev(&mut host_tables::<F>(), published.clone());

@@ -125,6 +125,32 @@ fn deleted_link_is_made_anew() {
     scene.comes_back("the gateway device");
 }
 
+/// While no daemon runs nobody notices: the packet path itself says what it can't deliver.
+#[test]
+fn packets_for_a_container_whose_link_is_gone_are_drops_with_a_reason() {
+    let world = World::new();
+    let scene = Scene::set(&world);
+    let veth = scene.veth();
+    let Scene { daemon, web, _servers, .. } = scene;
+    daemon.crash().unwrap();
+    world.host.ip(&["link", "delete", &veth]).unwrap();
+    let published = world.uplink().map(|address| SocketAddr::new(address, 8080));
+    for target in published {
+        assert!(!super::is_reached(world.outside.netns(), target, Transport::Tcp), "{target}");
+    }
+    for target in web.addresses("app").unwrap() {
+        assert!(!world.host.pings(target).unwrap(), "{target}");
+    }
+    let again = world.daemon();
+    let told = super::drops(&again, "unknown_destination");
+    assert!(told >= 4, "{told}");
+    for target in published {
+        let is_back =
+            || Ok(super::is_reached(world.outside.netns(), target, Transport::Tcp).then_some(()));
+        eventually("the published port", NOTICED_WITHIN, is_back).unwrap();
+    }
+}
+
 #[test]
 fn link_taken_down_comes_up_again() {
     let world = World::new();

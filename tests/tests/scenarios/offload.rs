@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use netd_common::wire::UDP;
@@ -91,6 +92,49 @@ fn super_packets_of_tcp_pass_whole_on_every_path() {
         let longest = longest(&ear.heard().unwrap());
         assert!(longest > 4_000, "{} to {}: at most {longest} bytes", path.name, path.to);
     }
+}
+
+/// Lets every link of the way make super-packets as long as the kernel can.
+fn lift_bounds(world: &World, containers: [&Container; 2]) {
+    let port = world.host.name().rsplit('-').next().unwrap();
+    let outside = [port, "segment"].map(|link| (world.outside.netns(), link));
+    let inside = [world.host.netns(), &containers[0].netns, &containers[1].netns];
+    for (netns, link) in inside.map(|netns| (netns, "eth0")).into_iter().chain(outside) {
+        raw::bound_super_packets(netns, link, 200_000).unwrap();
+    }
+}
+
+/// The longest frame that is heard while a payload goes there and back.
+fn longest_of_transfer(path: &Path<'_>, payload: &[u8], ear: &Ear) -> usize {
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| tcp_request(path.from, path.to, payload));
+        let mut longest_yet = 0;
+        while !asked.is_finished() {
+            longest_yet = longest_yet.max(longest(&ear.heard().unwrap()));
+        }
+        let answer = asked.join().unwrap().unwrap();
+        assert!(answer.echo == payload, "{} to {}", path.name, path.to);
+        longest_yet
+    })
+}
+
+/// BIG TCP: no field of the header has room for their length.
+#[test]
+fn super_packets_beyond_64_kilobytes_pass_whole_on_every_path() {
+    let world = World::new();
+    let daemon = world.daemon();
+    let [a, web] = pair(&daemon, &[]);
+    lift_bounds(&world, [&a, &web]);
+    let payload = vec![0x5a; 20_000_000];
+    for path in [false, true].into_iter().flat_map(|v6| paths(&world, [&a, &web], v6)) {
+        let _server = tcp_echo_server(path.receiver, path.server).unwrap();
+        let ear = Ear::open(path.receiver, path.link).unwrap();
+        let found = eventually("a super-packet", Duration::from_secs(30), || {
+            Ok((longest_of_transfer(&path, &payload, &ear) > 65_600).then_some(()))
+        });
+        found.unwrap_or_else(|error| panic!("{} to {}: {error}", path.name, path.to));
+    }
+    assert_eq!(super::drops(&daemon, "truncated"), 0);
 }
 
 #[test]
