@@ -52,7 +52,7 @@ vocabulary! {
         IccDisabled = 6, "icc_disabled";
         /// It came from outside for a container's address without a published port.
         NotPublished = 7, "not_published";
-        /// No member of the network has that address or MAC.
+        /// No member of the network has that address or MAC, or its interface is gone.
         UnknownDestination = 8, "unknown_destination";
         /// All masquerade ports toward that remote are in use.
         SnatExhausted = 9, "snat_exhausted";
@@ -88,7 +88,7 @@ vocabulary! {
         FragmentOverlap = 24, "fragment_overlap";
         /// A fragment all of whose bytes have passed before.
         FragmentDuplicate = 25, "fragment_duplicate";
-        /// A fragment that was held for its first, which never came.
+        /// A fragment that was held for its first until its time was up, or others needed the room.
         FragmentExpired = 26, "fragment_expired";
     }
 }

@@ -276,14 +276,16 @@ enum Fate {
 
 /// As the kernel's reassembly: a fragment that lies within what has passed is a duplicate and harms
 /// nobody, one that overlaps it in part spoils the datagram (RFC 5722), and so does one beyond the
-/// datagram's end.
+/// datagram's end, or a last one that ends before what has passed.
 #[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "a datagram has at most UNITS_MAX units")]
 fn note(value: &mut UnitsValue, (units, is_last): (Units, bool), passed: Passed) -> Fate {
     if value.flags & UNITS_SPOILT != 0 {
         return Fate::Overlaps;
     }
     let end = units.end();
-    let is_beyond = value.total != 0 && (end > value.total || is_last && end != value.total);
+    let is_beyond = value.total != 0 && end > value.total
+        || is_last && (value.total != 0 && end != value.total || end < u32::from(value.furthest));
     let in_all = match passed {
         Passed::All => return Fate::Duplicate,
         Passed::None(in_all) if !is_beyond => in_all,
@@ -292,6 +294,7 @@ fn note(value: &mut UnitsValue, (units, is_last): (Units, bool), passed: Passed)
             return Fate::Overlaps;
         }
     };
+    value.furthest = value.furthest.max(end as u16);
     if is_last {
         value.total = end;
     }

@@ -2,6 +2,7 @@
 //! and all that passes is heard.
 
 use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
-    SockaddrLike as _, bind, recv, send, sendmmsg, socket,
+    SockaddrStorage, bind, recv, send, sendmmsg, sendto, socket,
 };
 
 use crate::{Netns, eventually};
@@ -102,10 +103,18 @@ pub fn has(frame: &[u8], text: &[u8]) -> bool {
 
 /// The MAC of a link of a namespace.
 pub fn mac(netns: &Netns, link: &str) -> Result<[u8; 6]> {
+    netns.run(|| link_address(link)?.addr().context("a link without a MAC"))
+}
+
+/// Sends an IP packet as it is by the namespace's routes: also by a link without a MAC.
+pub fn send_packet(netns: &Netns, to: IpAddr, packet: &[u8]) -> Result<()> {
     netns.run(|| {
-        let mut held = getifaddrs()?.filter(|it| it.interface_name == link);
-        let found = held.find_map(|it| it.address?.as_link_addr()?.addr());
-        found.with_context(|| format!("no link {link} with a MAC"))
+        let family = if to.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let protocol = SockProtocol::Raw;
+        let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let to = SockaddrStorage::from(SocketAddr::new(to, 0));
+        sendto(socket.as_raw_fd(), packet, &to, MsgFlags::empty())?;
+        Ok(())
     })
 }
 
@@ -141,20 +150,8 @@ fn change_link(body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What a socket is bound to; not every link has a MAC.
 fn link_address(link: &str) -> Result<LinkAddr> {
-    let index = if_nametoindex(link).with_context(|| format!("no link {link}"))?;
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET)?,
-        sll_protocol: 0,
-        sll_ifindex: i32::try_from(index)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let len = u32::try_from(size_of_val(&address))?;
-    // SAFETY: the address is one of a link, lives through the call, and has this length.
-    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(len)) };
-    address.context("the address is one of a link")
+    let mut held = getifaddrs()?.filter(|it| it.interface_name == link);
+    let found = held.find_map(|it| it.address?.as_link_addr().copied());
+    found.with_context(|| format!("no link {link}"))
 }

@@ -25,12 +25,13 @@ use netd_common::map::endpoint::{
     ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
     StationKey, StationValue,
 };
+use netd_common::map::fragment::{HeldKey, HeldValue};
 use netd_common::map::network::{
     HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, SubnetValue, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::verdict::Event;
-use netd_common::wire::{ARP_REPLY, ARP_REQUEST, Arp, ETHERTYPE_IPV4, TCP_SYN};
+use netd_common::wire::{ARP_REPLY, ARP_REQUEST, Arp, ETHERTYPE_IPV4, IpHeader, TCP, TCP_SYN, UDP};
 use netd_common::{
     Be16, DropReason, EndpointIndex, FORWARD_MARK, Hook, IfIndex, Ipv4, Ipv6, MacAddr,
     NetworkIndex, V4, V6,
@@ -92,6 +93,7 @@ fn object() -> Ebpf {
     ip("link set lo up");
     ip("link add gw0 type bridge");
     ip("link add up0 type veth peer name far0");
+    ip(&format!("link add c0 index {} type veth peer name c1", SECOND_VETH.0));
     ip("link set far0 up");
     ip("link set gw0 up");
     ip("link set up0 up");
@@ -172,7 +174,8 @@ where
     tables::prefix(ebpf, &table("subnets"), prefix, F::container(0), SubnetValue { network: NET });
     let host = HostAddressValue { ifindex: ifindex("up0"), network: NetworkIndex::HOST };
     tables::put(ebpf, &table("host_addrs"), F::outside(1), host);
-    let key = PublishedKey { addr: F::outside(1), port: Be16::new(8_080), proto: 6, pad: 0 };
+    let published =
+        |proto| PublishedKey { addr: F::outside(1), port: Be16::new(8_080), proto, pad: 0 };
     let backend = PublishedValue {
         target: F::container(3),
         network: NET,
@@ -182,7 +185,9 @@ where
         mac: SECOND_MAC,
         port: Be16::new(80),
     };
-    tables::put(ebpf, &table("published"), key, backend);
+    for proto in [TCP, UDP] {
+        tables::put(ebpf, &table("published"), published(proto), backend);
+    }
 }
 
 /// What a run left behind.
@@ -450,6 +455,123 @@ on_both_families! {
         let out = run(ebpf, Hook::ToContainer, &sent);
         assert_eq!(out.action, UNTOUCHED);
         assert_eq!(out.moved(), [("1.to_container", 1)]);
+    }
+}
+
+/// A UDP datagram to the published port or out, in pieces of two units each.
+fn cut<F: Lab>(ends: &Ends<F>, (sport, dport): (u16, u16), count: usize) -> Vec<Frame> {
+    const SHARE: usize = 16;
+    let whole = ends.udp(sport, dport);
+    let mut data = whole.bytes[14 + F::Header::LEN as usize..].to_vec();
+    data.resize(SHARE * count, 9);
+    let piece = |(number, share): (usize, &[u8])| {
+        let units = u16::try_from(number * SHARE / 8).expect("a short datagram");
+        ends.fragment(units, number + 1 < count, share)
+    };
+    data.chunks(SHARE).enumerate().map(piece).collect()
+}
+
+fn held(ebpf: &mut Ebpf) -> Vec<HeldValue> {
+    tables::all::<HeldKey, HeldValue>(ebpf, "fragments_held").into_iter().map(|it| it.1).collect()
+}
+
+const PORTS: (u16, u16) = (1_111, 8_080);
+
+on_both_families! {
+    fn a_target_whose_interface_is_gone_is_a_drop_with_a_reason<F>(ebpf) {
+        let delivered = to_neighbor::<F>().udp(1_111, 53);
+        let published = arriving::<F>(F::outside(1)).tcp(2_222, 8_080, TCP_SYN);
+        // Flows that are open already go the same way as new ones.
+        run(ebpf, Hook::FromNetdev, &published);
+        if F::VERSION == 4 {
+            ip("link del c0");
+        }
+        let out = run(ebpf, Hook::FromContainer, &delivered);
+        assert_eq!(out.action, SHOT);
+        assert_eq!(out.moved(), [("drop.unknown_destination.from_container.1.1", 1)]);
+        let out = run(ebpf, Hook::FromHost, &delivered);
+        assert_eq!(out.moved(), [("drop.unknown_destination.from_host.0.1", 1)]);
+        let out = run(ebpf, Hook::FromNetdev, &published);
+        assert_eq!(out.action, SHOT);
+        assert_eq!(out.moved(), [("drop.unknown_destination.from_netdev.0.0", 1)]);
+    }
+
+    fn fragments_of_a_published_port_go_the_way_of_their_first<F>(ebpf) {
+        let sent = cut::<F>(&arriving::<F>(F::outside(1)), PORTS, 3);
+        for (number, piece) in sent.iter().enumerate() {
+            let out = run(ebpf, Hook::FromNetdev, piece);
+            assert_eq!(out.action, REDIRECT, "{number}");
+            assert_eq!(out.trace, trace(VerdictKind::Deliver, SECOND_VETH, NetworkIndex::HOST));
+            assert_eq!(out.moved()[0], ("2.to_container", 1));
+        }
+        assert_eq!(held(ebpf).len(), 0);
+    }
+
+    fn a_later_fragment_that_overtakes_its_first_is_the_hosts_and_held_as_a_copy<F>(ebpf) {
+        let sent = cut::<F>(&arriving::<F>(F::outside(1)), PORTS, 2);
+        let out = run(ebpf, Hook::FromNetdev, &sent[1]);
+        assert_eq!((out.action, out.frame.bytes == sent[1].bytes), (UNTOUCHED, true));
+        assert_eq!(out.moved(), []);
+        assert!(held(ebpf).iter().all(|it| it.drop.reason == 0), "no drop if its first never comes");
+        // The first goes to its hook again, and the copy behind it.
+        let out = run(ebpf, Hook::FromNetdev, &sent[0]);
+        assert_eq!((out.action, out.trace.kind), (SHOT, VerdictKind::Again as u32));
+        assert_eq!(held(ebpf).len(), 0);
+        assert_eq!(run(ebpf, Hook::FromNetdev, &sent[0]).action, REDIRECT);
+        assert_eq!(run(ebpf, Hook::FromNetdev, &sent[1]).action, REDIRECT);
+    }
+
+    fn a_fragment_whose_first_is_missing_is_held_as_a_drop_to_come_and_told_of_when_it_goes<F>(ebpf) {
+        let sent = cut::<F>(&via_gateway::<F>(F::outside(9)), (50_003, 53), 2);
+        let out = run(ebpf, Hook::FromContainer, &sent[1]);
+        assert_eq!((out.action, out.trace.kind), (SHOT, VerdictKind::Held as u32));
+        assert_eq!(out.moved(), [("flow.fragments_held", 1)]);
+        let [kept] = &held(ebpf)[..] else { panic!("one is held") };
+        assert_eq!(kept.bytes[..kept.len as usize], sent[1].bytes);
+        let drop = DropKey {
+            endpoint: FIRST,
+            network: NET,
+            reason: DropReason::FragmentExpired as u16,
+            hook: Hook::FromContainer as u16,
+        };
+        assert_eq!(kept.drop, drop);
+        let out = run(ebpf, Hook::FromContainer, &sent[0]);
+        assert_eq!((out.action, out.trace.kind), (SHOT, VerdictKind::Again as u32));
+        assert!(out.moved().contains(&("flow.fragments_released", 1)), "{out:?}");
+        assert_eq!(held(ebpf).len(), 0);
+    }
+
+    fn an_overlapping_fragment_and_all_behind_it_are_drops<F>(ebpf) {
+        let ends = arriving::<F>(F::outside(1));
+        let sent = cut::<F>(&ends, PORTS, 3);
+        run(ebpf, Hook::FromNetdev, &sent[0]);
+        for forged in [ends.fragment(1, true, &[0x66; 16]), sent[1].clone(), sent[2].clone()] {
+            let out = run(ebpf, Hook::FromNetdev, &forged);
+            assert_eq!(out.action, SHOT);
+            assert_eq!(out.moved(), [("drop.fragment_overlap.from_netdev.0.0", 1)]);
+        }
+    }
+
+    fn a_last_fragment_that_ends_before_what_has_passed_spoils_its_datagram<F>(ebpf) {
+        let ends = arriving::<F>(F::outside(1));
+        let sent = cut::<F>(&ends, PORTS, 3);
+        assert_eq!(run(ebpf, Hook::FromNetdev, &sent[0]).action, REDIRECT);
+        assert_eq!(run(ebpf, Hook::FromNetdev, &ends.fragment(6, true, &[0x66; 16])).action, REDIRECT);
+        for late in [ends.fragment(4, false, &[0x66; 16]), sent[1].clone()] {
+            let out = run(ebpf, Hook::FromNetdev, &late);
+            assert_eq!(out.moved(), [("drop.fragment_overlap.from_netdev.0.0", 1)]);
+        }
+    }
+
+    fn a_duplicate_is_a_drop_and_its_datagram_goes_on<F>(ebpf) {
+        let sent = cut::<F>(&arriving::<F>(F::outside(1)), PORTS, 3);
+        for piece in &sent[..2] {
+            assert_eq!(run(ebpf, Hook::FromNetdev, piece).action, REDIRECT);
+            let out = run(ebpf, Hook::FromNetdev, piece);
+            assert_eq!(out.action, SHOT);
+            assert_eq!(out.moved(), [("drop.fragment_duplicate.from_netdev.0.0", 1)]);
+        }
+        assert_eq!(run(ebpf, Hook::FromNetdev, &sent[2]).action, REDIRECT);
     }
 }
 

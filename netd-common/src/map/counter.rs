@@ -57,12 +57,14 @@ pub enum FlowStat {
     EmbryonicSwept = 6,
     /// ICMP errors of our own that `IcmpBudget` kept back.
     ErrorsWithheld = 7,
-    /// Later fragments that were held for their first.
+    /// Later fragments that were taken from their way and held for their first.
     FragmentsHeld = 8,
     /// Those of them whose first came.
     FragmentsReleased = 9,
     /// Those of them whose time was up; the controller counts it.
     FragmentsExpired = 10,
+    /// Those of them that others pushed out; the controller counts it.
+    FragmentsEvicted = 11,
 }
 
 impl FlowStat {
@@ -78,6 +80,7 @@ impl FlowStat {
         (Self::FragmentsHeld, "fragments_held"),
         (Self::FragmentsReleased, "fragments_released"),
         (Self::FragmentsExpired, "fragments_expired"),
+        (Self::FragmentsEvicted, "fragments_evicted"),
     ];
 }
 

@@ -74,7 +74,9 @@ pub struct UnitsValue {
     /// When its first fragment came.
     pub born_s: u32,
     /// `UNITS_SPOILT` or nothing.
-    pub flags: u32,
+    pub flags: u16,
+    /// The unit after the furthest that has passed.
+    pub furthest: u16,
     /// How many have passed.
     pub passed: u32,
     /// How many there are; zero before the last fragment has said.
@@ -84,11 +86,12 @@ pub struct UnitsValue {
 }
 
 /// `UnitsValue::flags`: fragments overlapped, and no more of the datagram pass.
-pub const UNITS_SPOILT: u32 = 1;
+pub const UNITS_SPOILT: u16 = 1;
 
 impl UnitsValue {
     /// Of a datagram of which nothing has passed.
-    pub const NONE: Self = Self { born_s: 0, flags: 0, passed: 0, total: 0, words: [0; WORDS] };
+    pub const NONE: Self =
+        Self { born_s: 0, flags: 0, furthest: 0, passed: 0, total: 0, words: [0; WORDS] };
 }
 
 /// A row of units.

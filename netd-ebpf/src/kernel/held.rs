@@ -54,16 +54,20 @@ extern "C" fn release(slot: u32, queue: *mut Queue) -> i64 {
     let queue = unsafe { &mut *queue };
     queue.key.slot = slot;
     let (ctx, key) = (queue.ctx, &queue.key);
-    if become_held(ctx, key).is_some() && FRAGMENTS_HELD.remove(key).is_ok() {
-        Maps::new(ctx.cast()).count_flow(FlowStat::FragmentsReleased);
+    if let Some(is_drop) = become_held(ctx, key)
+        && FRAGMENTS_HELD.remove(key).is_ok()
+    {
+        if is_drop {
+            Maps::new(ctx.cast()).count_flow(FlowStat::FragmentsReleased);
+        }
         receive(ctx);
     }
     0
 }
 
-/// Makes the packet the frame that waits.
+/// Makes the packet the frame that waits; whether that would have been a drop.
 #[inline(always)]
-fn become_held(ctx: *mut __sk_buff, key: &HeldKey) -> Option<()> {
+fn become_held(ctx: *mut __sk_buff, key: &HeldKey) -> Option<bool> {
     const FLAGS: u64 = (BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) as u64;
     // SAFETY: read at once; `release` asks whether it was still there afterwards.
     let held = unsafe { FRAGMENTS_HELD.get(key) }?;
@@ -76,5 +80,5 @@ fn become_held(ctx: *mut __sk_buff, key: &HeldKey) -> Option<()> {
     // SAFETY: the helper reads `len` bytes, and there are as many.
     let stored =
         unsafe { bpf_skb_store_bytes(ctx.cast(), 0, held.bytes.as_ptr().cast(), len, FLAGS) };
-    (stored == 0).then_some(())
+    (stored == 0).then_some(held.drop.reason != 0)
 }

@@ -338,7 +338,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn hold<B: PacketBuf>(&mut self, key: &HeldKey, buf: &B, drop: &DropKey) -> bool {
         let is_held = datagram::hold(key, buf, drop);
-        if is_held {
+        if is_held && drop.reason != 0 {
             self.count_flow(FlowStat::FragmentsHeld);
         }
         is_held

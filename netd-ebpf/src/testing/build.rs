@@ -3,8 +3,8 @@
 use std::vec::Vec;
 
 use netd_common::wire::{
-    Arp, ETHERNET_LEN, ETHERTYPE_ARP, Ethernet, Icmp, IpHeader, Ipv4Header, Ipv6Header, Ports, TCP,
-    TcpHead, UDP,
+    Arp, ETHERNET_LEN, ETHERTYPE_ARP, Ethernet, IPV6_FRAGMENT, Icmp, IpHeader, Ipv4Header,
+    Ipv6Header, Ports, TCP, TcpHead, UDP,
 };
 use netd_common::{Be16, IfIndex, Ipv4, Ipv6, MacAddr, V4, V6, csum};
 
@@ -118,6 +118,22 @@ impl<F: Build> Ends<F> {
         payload.extend([0, 0]);
         payload.extend(b"hello");
         self.raw(UDP, &payload, Some(6))
+    }
+
+    /// A fragment of the UDP datagram with identification 77: where it begins, whether others follow,
+    /// and its share.
+    pub fn fragment(&self, units: u16, more: bool, share: &[u8]) -> Frame {
+        if F::VERSION == 6 {
+            let mut payload = std::vec![UDP, 0];
+            payload.extend((units << 3 | u16::from(more)).to_be_bytes());
+            payload.extend([0, 0, 0, 77]);
+            payload.extend(share);
+            return self.raw(IPV6_FRAGMENT, &payload, None);
+        }
+        let mut frame = self.raw(UDP, share, None);
+        frame.bytes[18..20].copy_from_slice(&[0, 77]);
+        frame.bytes[20..22].copy_from_slice(&(units | u16::from(more) << 13).to_be_bytes());
+        frame
     }
 
     /// An echo request or reply.

@@ -12,16 +12,15 @@ use netd_common::{DropReason, Hook};
 
 use super::places::Place;
 use super::story::{Device, Flaw, Mac, Packet, Payload};
-use super::world::{Life, POOL, World, gateway};
+use super::world::{Life, POOL, World};
 use crate::verdict::{Decision, Ledger};
 use carriage::unfit;
 use container::{first_checks, later_checks};
 use fragments::{Datagram, Known, Passed};
-use hooks::{delivery, expected, flood, holder, stateless, station};
-use table::{Answer, ECHO, PortRule, Target, Tuple, Way, from_container, from_outside};
-use tracking::{
-    direction, hear, is_left_alone, is_opened_anew, lifetime_s, replies, scope_of, tuple,
-};
+use hooks::{delivery, expected, flood, holder, stateless, station, to_stack};
+use table::{Answer, ECHO, PortRule, Start, Target, Tuple, Way, from_container, from_outside};
+pub(super) use tracking::scope_of;
+use tracking::{direction, hear, is_left_alone, is_opened_anew, lifetime_s, replies, start, tuple};
 
 mod carriage;
 mod container;
@@ -118,23 +117,24 @@ impl Model {
         if let Some(stopped) = first_checks(world, packet, at, self.v6) {
             return stopped;
         }
+        let scope = scope_of(world, packet);
         if !packet.macs.0.is_group()
             && packet.payload.is_of_a_flow()
             && packet.piece.is_none()
-            && let Some(known) = self.follow(world, packet, network, port)
+            && let Some(known) = self.follow(world, packet, scope, port)
         {
             return known;
         }
         if let Some(stopped) = later_checks(world, packet, at, self.v6) {
             return stopped;
         }
-        if let Some(explained) = self.explain(world, packet, network) {
+        if let Some(explained) = self.explain(world, packet, scope) {
             return explained;
         }
-        let (packet, has_ports) = self.gather(packet);
+        let (packet, has_ports) = self.gather(world, packet);
         if packet.piece.is_some()
             && has_ports
-            && let Some(known) = self.follow(world, &packet, network, port)
+            && let Some(known) = self.follow(world, &packet, scope, port)
         {
             return known;
         }
@@ -193,7 +193,7 @@ impl Model {
         if is_tagged || is_unreadable || container::is_arp(packet, self.v6) {
             return expected(world, packet, Decision::Untouched);
         }
-        let (packet, has_ports) = self.gather(packet);
+        let (packet, has_ports) = self.gather(world, packet);
         let known = match packet.payload {
             Payload::Error(..) | Payload::Word(_) => self.explain(world, &packet, 0),
             _ if !has_ports => None,
@@ -209,12 +209,11 @@ impl Model {
 
     /// By its addresses.
     fn decide(&mut self, world: &World, packet: &Packet, port: Option<u16>) -> Expected {
-        let tuple = tuple(packet, scope_of(packet.device));
+        let tuple = tuple(packet, scope_of(world, packet));
+        let start = start(world, packet, self.now_s);
         let answer = match packet.device {
-            Device::Veth(network, seat) => {
-                from_container(world, (network, seat), &tuple, packet.opens())
-            }
-            Device::Uplink(number) => from_outside(world, number, &tuple, packet.opens()),
+            Device::Veth(network, seat) => from_container(world, (network, seat), &tuple, start),
+            Device::Uplink(number) => from_outside(world, number, &tuple, start),
             Device::Gateway(_) => unreachable!("the host's packets are not decided"),
         };
         self.begin(world, packet, answer, port)
@@ -230,14 +229,11 @@ impl Model {
     ) -> Expected {
         let way = match answer {
             Answer::Goes(way) => way,
-            Answer::HostStack => {
-                let stack = Decision::HostStack(gateway(scope_of(packet.device)));
-                return expected(world, packet, stack);
-            }
+            Answer::HostStack => return expected(world, packet, to_stack(packet.device)),
             Answer::Untouched => return expected(world, packet, Decision::Untouched),
             Answer::Drop(reason) => return expected(world, packet, Decision::Drop(reason)),
         };
-        let needs_flow = !way.bridged || world.network(scope_of(packet.device)).quiet;
+        let needs_flow = !way.bridged || world.network(scope_of(world, packet)).quiet;
         if let Some(reason) = unfit(packet, &way, needs_flow) {
             return expected(world, packet, Decision::Drop(reason));
         }
@@ -271,7 +267,7 @@ impl Model {
         way: &Way,
         port: Option<u16>,
     ) -> Result<Flow, DropReason> {
-        let orig = tuple(packet, scope_of(packet.device));
+        let orig = tuple(packet, scope_of(world, packet));
         let origin = match packet.device {
             Device::Veth(network, seat) => (Target::Seat(network, seat), world.life(network, seat)),
             Device::Uplink(number) => (Target::Uplink(number), None),
@@ -378,10 +374,10 @@ impl Model {
         flow.generation = self.generation;
         let answer = match flow.origin {
             (Target::Seat(network, seat), life) if world.life(network, seat) == life => {
-                from_container(world, (network, seat), &flow.orig, true)
+                from_container(world, (network, seat), &flow.orig, Start::Opens)
             }
             (Target::Seat(..), _) => return false,
-            (Target::Uplink(number), _) => from_outside(world, number, &flow.orig, true),
+            (Target::Uplink(number), _) => from_outside(world, number, &flow.orig, Start::Opens),
         };
         let Answer::Goes(way) = answer else {
             return false;

@@ -4,6 +4,7 @@
 
 use netd_common::{DropReason, Hook};
 
+use super::model::scope_of;
 use super::places::Place;
 use super::story::{Device, Packet, Payload, Word};
 use super::world::{AntiSpoof, World};
@@ -16,6 +17,8 @@ pub enum Row {
     Container,
     /// One of an internal network.
     Internal,
+    /// A container at its way out, in the name of its address in another network.
+    Elsewhere,
     /// A process of the host, or what the host forwards.
     Host,
     /// A stranger.
@@ -152,6 +155,7 @@ fn speaker(world: &World, packet: &Packet) -> Speaker {
 
 fn row(world: &World, packet: &Packet) -> Row {
     match packet.device {
+        Device::Veth(network, _) if scope_of(world, packet) != network => Row::Elsewhere,
         Device::Veth(network, _) if world.network(network).internal => Row::Internal,
         Device::Veth(..) => Row::Container,
         Device::Gateway(_) => Row::Host,

@@ -202,7 +202,9 @@ impl Tables for FakeTables {
         };
         value.len = len;
         self.held.insert(*key, value);
-        self.count_flow(FlowStat::FragmentsHeld);
+        if drop.reason != 0 {
+            self.count_flow(FlowStat::FragmentsHeld);
+        }
         true
     }
 

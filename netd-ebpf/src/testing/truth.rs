@@ -9,7 +9,7 @@ use netd_common::map::counter::FlowStat;
 use netd_common::map::flow::FlowKey;
 use netd_common::{Be16, Hook, NetworkIndex, V4, V6};
 
-use super::model::{Expected, Model};
+use super::model::{Expected, Model, scope_of};
 use super::places::Globe;
 use super::reach::{Met, met};
 use super::story::{
@@ -143,11 +143,8 @@ impl<F: Globe> Pair<F> {
 
     /// The source port, or echo's id, that a packet's flow left with.
     fn source_port(&mut self, packet: &Packet) -> Option<u16> {
-        let (sport, dport) = self.model.ports(packet);
-        let network = match packet.device {
-            Device::Veth(network, _) | Device::Gateway(network) => network,
-            Device::Uplink(_) => 0,
-        };
+        let (sport, dport) = self.model.ports(&self.world, packet);
+        let network = scope_of(&self.world, packet);
         let is_icmp = packet.payload.proto() == ICMP;
         let key = FlowKey {
             network: NetworkIndex(u32::from(network)),
@@ -208,13 +205,20 @@ impl<F: Globe> Pair<F> {
     }
 }
 
+/// Where a container answers: at its way out, if it is at home in several networks.
+fn way_out(world: &World, at: (u8, u8)) -> Device {
+    let mut seats = (1..=NETWORKS).map(|network| (network, at.1));
+    let (network, seat) = seats.find(|it| world.elsewhere(*it) == Some(at)).unwrap_or(at);
+    Device::Veth(network, seat)
+}
+
 /// Who gets a packet, if it can answer.
 fn receiver(world: &World, decision: Decision) -> Option<Device> {
     match decision {
         Decision::Deliver(veth, _) | Decision::ToVeth(veth) => (1..=NETWORKS)
             .flat_map(|network| (2..=4).map(move |seat| (network, seat)))
             .find(|(network, seat)| world.veth(*network, *seat) == veth)
-            .map(|(network, seat)| Device::Veth(network, seat)),
+            .map(|at| way_out(world, at)),
         Decision::Uplink(uplink, _) => u8::try_from(uplink.0).ok().map(Device::Uplink),
         Decision::Untouched
         | Decision::Accept

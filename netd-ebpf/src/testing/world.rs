@@ -23,6 +23,8 @@ pub const TUNNEL: u8 = 3;
 pub const TRUSTED: u8 = 2;
 /// The masquerade ports: so few that they run out.
 pub const POOL: core::ops::RangeInclusive<u16> = 50_000..=50_002;
+/// The clock when a story begins.
+pub const BEGINS_S: u32 = 1_000;
 /// A masquerade port that a socket of the host holds.
 pub const HOST_SOCKET: u16 = 50_002;
 /// Ports that containers listen on and that are published; the last is one of the pool.
@@ -159,6 +161,10 @@ pub struct World {
     pub publications: Vec<Publication>,
     /// The outside is behind both uplinks, rather than behind the first alone.
     pub two_uplinks: bool,
+    /// Until when a lost flow table is made good.
+    pub loose_until_s: u32,
+    /// The containers of this seat in the first two networks are one, whose way out is the first.
+    pub twice: Option<u8>,
 }
 
 impl Arbitrary<'_> for World {
@@ -167,7 +173,11 @@ impl Arbitrary<'_> for World {
         for _ in 0..u.int_in_range(0..=6)? {
             publications.push(u.arbitrary()?);
         }
-        Ok(Self { networks: u.arbitrary()?, publications, two_uplinks: u.arbitrary()? })
+        let (networks, two_uplinks) = (u.arbitrary()?, u.arbitrary()?);
+        let loose_until_s = BEGINS_S + *u.choose(&[0, 0, 40, 700, 20_000])?;
+        let seat = u.int_in_range(FIRST_SEAT..=LAST_SEAT)?;
+        let twice = u.ratio(1, 3)?.then_some(seat);
+        Ok(Self { networks, publications, two_uplinks, loose_until_s, twice })
     }
 }
 
@@ -181,6 +191,18 @@ impl World {
     pub fn life(&self, network: u8, seat: u8) -> Option<Life> {
         let slot = usize::from(seat).checked_sub(usize::from(FIRST_SEAT))?;
         self.network(network).seats.get(slot).copied().flatten()
+    }
+
+    /// Where the container of a seat, which is its way out, sits too, if the outside asks for it by
+    /// its address there.
+    pub fn elsewhere(&self, (network, seat): (u8, u8)) -> Option<(u8, u8)> {
+        const WAY_OUT: u8 = 1;
+        const OTHER: u8 = 2;
+        let other = self.network(OTHER);
+        let is_asked = !other.internal && (other.mode != Mode::Nat || other.trusts);
+        let is_there = self.life(network, seat).is_some() && self.life(OTHER, seat).is_some();
+        let is_it = network == WAY_OUT && self.twice == Some(seat);
+        (is_it && is_there && is_asked).then_some((OTHER, seat))
     }
 
     /// A container's number.

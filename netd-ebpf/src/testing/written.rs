@@ -4,8 +4,8 @@
 
 use netd_common::map::config::Config;
 use netd_common::map::endpoint::{
-    ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC, EndpointValue,
-    StationKey, StationValue,
+    ADDRESS_IS_ELSEWHERE, ADDRESS_IS_GATEWAY, AddressKey, AddressValue, CHECK_ADDRESS, CHECK_MAC,
+    EndpointValue, StationKey, StationValue,
 };
 use netd_common::map::network::{
     HostAddressValue, ICC_DISABLED, INTERNAL, NetworkValue, TrustedKey, UplinkValue,
@@ -16,8 +16,8 @@ use netd_common::{Address, Be16, EndpointIndex, NetworkIndex, V4, V6};
 use super::FakeTables;
 use super::places::{Globe, Place};
 use super::world::{
-    AntiSpoof, FIRST_SEAT, HOST_SOCKET, LAST_SEAT, Mode, NETWORKS, Network, POOL, Publication,
-    TRUSTED, TUNNEL, World, gateway, gateway_mac, uplink, uplink_mac,
+    AntiSpoof, BEGINS_S, FIRST_SEAT, HOST_SOCKET, LAST_SEAT, Mode, NETWORKS, Network, POOL,
+    Publication, TRUSTED, TUNNEL, World, gateway, gateway_mac, uplink, uplink_mac,
 };
 use crate::tables::Route;
 
@@ -41,11 +41,12 @@ pub fn empty_tables() -> FakeTables {
         other_s: 600,
         ..Config::ZERO
     };
-    FakeTables { config, now_s: 1_000, ..FakeTables::default() }
+    FakeTables { config, now_s: BEGINS_S, ..FakeTables::default() }
 }
 
 /// Makes the tables say what the world is, as the controller does; flows stay.
 pub fn write<F: Globe>(world: &World, tables: &mut FakeTables) {
+    tables.config.loose_until_s = world.loose_until_s;
     tables.networks.clear();
     tables.gateways.clear();
     tables.endpoints.clear();
@@ -146,6 +147,11 @@ fn write_endpoint<F: Globe>(world: &World, (number, seat): (u8, u8), tables: &mu
     let key = AddressKey { network, addr: F::addr(Place::Member(number, seat)) };
     let holder = AddressValue { endpoint: index, ifindex, mac, flags: 0 };
     F::family(tables).addresses.insert(key, holder);
+    if let Some((to, seat)) = world.elsewhere((number, seat)) {
+        let key = AddressKey { network, addr: F::addr(Place::Member(to, seat)) };
+        let holder = AddressValue { flags: ADDRESS_IS_ELSEWHERE, ..holder };
+        F::family(tables).addresses.insert(key, holder);
+    }
 }
 
 fn write_uplink<F: Globe>(number: u8, tables: &mut FakeTables) {

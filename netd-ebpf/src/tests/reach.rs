@@ -78,6 +78,12 @@ fn random_stories_reach_every_cell_of_a_containers_row() {
 }
 
 #[test]
+fn random_stories_reach_a_container_that_speaks_by_its_address_in_another_network() {
+    let cell = |column, ends: &[End]| reaches(FromContainer, Flow(Elsewhere, column), ends);
+    cell(Column::Outside, &[Uplink]);
+}
+
+#[test]
 fn random_stories_reach_every_check_of_what_a_container_sends() {
     let checks = [UnknownEndpoint, SpoofedSource, UnsupportedProtocol, Truncated, SourceRouted];
     reaches(FromContainer, Flow(Container, Column::Outside), &checks.map(Drop));
@@ -94,7 +100,8 @@ fn random_stories_reach_every_cell_of_a_strangers_row_on_every_kind_of_uplink() 
         cell(OwnNetwork, &[Deliver, Drop(NotPublished), Drop(InternalNetwork)]);
         cell(OwnNetwork, &[Drop(InvalidState), Drop(UnknownDestination)]);
         cell(OwnGateway, &[Drop(NotPublished)]);
-        cell(HostAddress, &[Untouched, Deliver]);
+        // The last for a masquerade port in the loose window alone.
+        cell(HostAddress, &[Untouched, Deliver, Drop(InvalidState)]);
         cell(PublishedPort, &[Deliver]);
         cell(Column::Outside, &[Untouched]);
         cell(Group, &[Untouched]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use netd_common::verdict::Event;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -148,7 +149,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     if let Some(socket) = engine {
         tasks.spawn(watch_engine(socket, controller.clone(), rosters, stopped.clone()));
     }
-    tasks.spawn(sweep(sweeper, stopped.clone()));
+    tasks.spawn(sweep(sweeper, hub.clone(), controller.clone(), stopped.clone()));
     tasks.spawn(manager::follow(turns, controller.clone()));
     tasks.spawn(storage::back_up(state_dir, stopped.clone()));
     tasks.spawn(narrate(events, hub, controller, stopped.clone()));
@@ -276,7 +277,13 @@ impl Signals {
     }
 }
 
-async fn sweep(mut sweeper: Sweeper, mut stop: watch::Receiver<bool>) {
+async fn sweep(
+    mut sweeper: Sweeper,
+    hub: Hub,
+    controller: Controller,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut narrator = narrator();
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -291,8 +298,13 @@ async fn sweep(mut sweeper: Sweeper, mut stop: watch::Receiver<bool>) {
         match swept.await {
             Ok((back, result)) => {
                 sweeper = back;
-                if let Err(error) = result {
-                    tracing::warn!(%error, "the flow table was not swept");
+                match result {
+                    Ok(swept) => {
+                        if let Some(narrator) = &mut narrator {
+                            tell(&hub, narrator, &swept.expired, &controller);
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "the flow table was not swept"),
                 }
             }
             Err(error) => return tracing::error!(%error, "the flow table is no longer swept"),
@@ -306,19 +318,26 @@ async fn narrate(
     controller: Controller,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut narrator = match Clock::now() {
-        Ok(clock) => Narrator::new(clock),
-        Err(error) => return tracing::error!(%error, "no clock, no events"),
-    };
+    let Some(mut narrator) = narrator() else { return };
     loop {
         let event = tokio::select! {
             () = told_to_stop(&mut stop) => return,
             event = events.next() => event,
         };
         match event {
-            Ok(event) if hub.is_heard() => hub.publish(narrator.tell(&event, &controller.model())),
-            Ok(_) => {}
+            Ok(event) => tell(&hub, &mut narrator, &[event], &controller),
             Err(error) => return tracing::error!(%error, "events can't be read any more"),
         }
+    }
+}
+
+fn narrator() -> Option<Narrator> {
+    let clock = Clock::now().inspect_err(|error| tracing::error!(%error, "no clock, no events"));
+    clock.ok().map(Narrator::new)
+}
+
+fn tell(hub: &Hub, narrator: &mut Narrator, events: &[Event], controller: &Controller) {
+    for event in events.iter().filter(|_| hub.is_heard()) {
+        hub.publish(narrator.tell(event, &controller.model()));
     }
 }

@@ -61,9 +61,8 @@ impl Stats {
         Ok(all.into_iter().filter(|(_, hits)| *hits > 0).collect())
     }
 
-    /// The flow table's inner workings, by the names of `FlowStat`; and what had to make room for
-    /// others: entries of embryonic flows (`evicted`), fragments that waited for their first
-    /// (`fragments_evicted`).
+    /// The flow table's inner workings, by the names of `FlowStat`; and entries of embryonic flows that
+    /// had to make room for others (`evicted`).
     pub fn flow_stats(&self) -> Result<BTreeMap<&'static str, u64>, DataplaneError> {
         // The books first: what comes in after them counts as present, not as evicted.
         let slots: BTreeMap<u32, u64> = self.summed(&map::FLOW_STATS)?.into_iter().collect();
@@ -72,11 +71,8 @@ impl Stats {
             self.fill(&map::FLOWS_NEW_V4)?.entries + self.fill(&map::FLOWS_NEW_V6)?.entries;
         let gone = value(FlowStat::EmbryonicTaken) + value(FlowStat::EmbryonicSwept);
         let evicted = (2 * value(FlowStat::Created)).saturating_sub(gone + present);
-        let held = self.fill(&map::FRAGMENTS_HELD)?.entries;
-        let gone = value(FlowStat::FragmentsReleased) + value(FlowStat::FragmentsExpired);
-        let crowded_out = value(FlowStat::FragmentsHeld).saturating_sub(gone + held);
         let shown = FlowStat::ALL.iter().map(|(stat, name)| (*name, value(*stat)));
-        Ok(shown.chain([("evicted", evicted), ("fragments_evicted", crowded_out)]).collect())
+        Ok(shown.chain([("evicted", evicted)]).collect())
     }
 
     /// Masquerade allocations by number of probes.

@@ -10,6 +10,7 @@ use netd_common::map::flow::{FlowKey, FlowValue, expired, twin};
 use netd_common::map::{
     CONFIG, FLOW_STATS, FLOWS_NEW_V4, FLOWS_NEW_V6, FLOWS_V4, FLOWS_V6, MapSpec,
 };
+use netd_common::verdict::Event;
 use netd_common::{Address, Ipv4, Ipv6};
 
 use super::DataplaneError;
@@ -30,14 +31,14 @@ pub struct Sweeper {
 }
 
 /// What one call did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Entries looked at.
     pub scanned: u64,
     /// Entries removed.
     pub removed: u64,
-    /// Fragments whose first never came.
-    pub expired: u64,
+    /// Drops of fragments whose first never came.
+    pub expired: Vec<Event>,
 }
 
 impl Sweeper {

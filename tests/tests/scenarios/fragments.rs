@@ -11,7 +11,7 @@ use netd_tests::raw::{self, RawLink};
 use netd_tests::wire::{udp_echo_server, udp_request};
 use netd_tests::{Container, Daemon, Netns, eventually};
 
-use super::{World, container, drops, network};
+use super::{Monitor, World, container, drops, network};
 
 const DATAGRAM: [u8; 8_000] = [0x5a; 8_000];
 const WORLD: [IpAddr; 2] = [IpAddr::V4(WORLD_V4), IpAddr::V6(WORLD_V6)];
@@ -20,7 +20,7 @@ const ROUTER: [IpAddr; 2] = [IpAddr::V4(ROUTER_V4), IpAddr::V6(ROUTER_V6)];
 const SHARE: usize = 1_448;
 const PIECES: usize = 6;
 /// Orders of arrival; the first fragment is 0.
-const ORDERS: [[usize; PIECES]; 5] = [
+pub(super) const ORDERS: [[usize; PIECES]; 5] = [
     [0, 1, 2, 3, 4, 5],
     [5, 4, 3, 2, 1, 0],
     [1, 0, 2, 3, 4, 5],
@@ -31,14 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// From whom to whom: MACs, destination first, and sockets, source first.
 #[derive(Clone, Copy)]
-struct Way {
-    macs: (MacAddr, MacAddr),
-    ends: (SocketAddr, SocketAddr),
+pub(super) struct Way {
+    pub(super) macs: (MacAddr, MacAddr),
+    pub(super) ends: (SocketAddr, SocketAddr),
 }
 
 impl Way {
     /// The fragments of a datagram in their order.
-    fn cut(&self, id: u16, payload: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn cut(&self, id: u16, payload: &[u8]) -> Vec<Vec<u8>> {
         let data = self.data(payload);
         let shares = data.chunks(SHARE).enumerate();
         let is_last = |number: usize| (number + 1) * SHARE >= data.len();
@@ -164,6 +164,33 @@ impl<'a> Stage<'a> {
         RawLink::open(&self.client.netns, "eth0").unwrap()
     }
 
+    /// A monitor that hears already: it tells of a packet too short for its header.
+    fn monitor(&self) -> Monitor {
+        let monitor = Monitor::start(self.world, self.daemon);
+        let short = self.outward(0).piece(1, (0, false), &[0; 4]);
+        let heard = eventually("a monitor that hears", PATIENCE, || {
+            self.inside().send(std::slice::from_ref(&short))?;
+            Ok(monitor.told("truncated").pop())
+        });
+        heard.unwrap();
+        monitor
+    }
+
+    /// Waits until a monitor has told so many drops of the client's on their way there.
+    fn told(monitor: &Monitor, reason: &str, far: IpAddr, times: usize) {
+        let events = || {
+            let all = monitor.told(reason).into_iter();
+            let far = far.to_string();
+            all.filter(|it| it["Dst"].as_str().is_some_and(|dst| dst.contains(&far)))
+                .collect::<Vec<_>>()
+        };
+        let enough = || Ok((events().len() >= times).then_some(()));
+        let outcome = eventually(&format!("{times} events of {reason}"), PATIENCE, enough);
+        let events = events();
+        assert_eq!(events.len(), times, "{reason}: {outcome:?}");
+        assert!(events.iter().all(|it| it["Sandbox"] == "client"), "{events:?}");
+    }
+
     /// Waits until a reason has been counted so often since.
     fn counted(&self, reason: &str, before: u64, times: u64) {
         let counted = || drops(self.daemon, reason) - before;
@@ -173,31 +200,31 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn listener(netns: &Netns, at: SocketAddr) -> UdpSocket {
+pub(super) fn listener(netns: &Netns, at: SocketAddr) -> UdpSocket {
     let socket = netns.run(|| Ok(UdpSocket::bind(at)?)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
-fn any(family: usize, port: u16) -> SocketAddr {
+pub(super) fn any(family: usize, port: u16) -> SocketAddr {
     let any: IpAddr = if family == 1 { [0u16; 8].into() } else { [0u8; 4].into() };
     SocketAddr::new(any, port)
 }
 
 /// The next datagram, which must be this one, and who sent it.
-fn expect(socket: &UdpSocket, payload: &[u8], what: &str) -> SocketAddr {
+pub(super) fn expect(socket: &UdpSocket, payload: &[u8], what: &str) -> SocketAddr {
     let mut got = vec![0; 65_536];
     let (len, from) = socket.recv_from(&mut got).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert!(got[..len] == *payload, "{what}: {len} bytes, or others");
     from
 }
 
-fn text(number: usize) -> Vec<u8> {
+pub(super) fn text(number: usize) -> Vec<u8> {
     (0..8_000).map(|at: usize| (at / 7 + number).to_le_bytes()[0]).collect()
 }
 
 /// A datagram's id: of no other in the test.
-fn id(family: usize, number: usize) -> u16 {
+pub(super) fn id(family: usize, number: usize) -> u16 {
     u16::try_from(1 + 1_000 * family + number).unwrap()
 }
 
@@ -314,10 +341,11 @@ fn fragments_of_a_reply_that_arrive_in_any_order_reach_the_container_that_asked(
 }
 
 #[test]
-fn fragments_whose_first_never_comes_are_dropped_and_counted() {
+fn fragments_whose_first_never_comes_are_dropped_counted_and_told_to_the_monitor() {
     let world = World::new();
     let daemon = world.daemon();
     let stage = Stage::set(&world, &daemon);
+    let monitor = stage.monitor();
     for (family, far) in WORLD.into_iter().enumerate() {
         let server = listener(world.outside.netns(), SocketAddr::new(far, 7_000));
         let before = drops(&daemon, "fragment_expired");
@@ -325,6 +353,7 @@ fn fragments_whose_first_never_comes_are_dropped_and_counted() {
         let pieces = way.cut(id(family, 0), &text(0));
         stage.inside().send(&pieces[1..]).unwrap();
         stage.counted("fragment_expired", before, 5);
+        Stage::told(&monitor, "fragment_expired", far, 5);
         let web = listener(&stage.web.netns, any(family, 7_000));
         let pieces = stage.inward(family).cut(id(family, 1), &text(1));
         stage.outside().send(&pieces[1..]).unwrap();

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use netd_common::MacAddr;
 use netd_tests::container::Transport;
 use netd_tests::outside::{WORLD_V4, WORLD_V6};
 use netd_tests::wire::{tcp_echo_server, tcp_request, udp_echo_server};
-use netd_tests::{Container, Netns, eventually};
+use netd_tests::{Container, Netns, eventually, raw};
 
+use super::fragments::{self, Way};
 use super::{World, container, drops, network};
 
 const HOST: [&str; 2] = ["192.0.2.2", "2001:db8:9::2"];
@@ -104,6 +106,36 @@ fn uplink_without_mac_carries_masqueraded_and_published_traffic_both_ways() {
         }
         assert!(tcp_request(&web.netns, target, &payload).unwrap().echo == payload);
         assert!(tcp_request(world.outside.netns(), published, &payload).unwrap().echo == payload);
+    }
+}
+
+/// A first fragment goes to its hook again, without the Ethernet header that it was given there.
+#[test]
+fn fragments_that_arrive_in_any_order_by_an_uplink_without_mac_reach_a_published_port() {
+    let world = World::new();
+    let _tunnel = Tunnel::dig(&world);
+    let daemon = world.daemon();
+    let web = published(&daemon);
+    for family in 0..2 {
+        let server = fragments::listener(&web.netns, fragments::any(family, 7_000));
+        let [host, peer] = [HOST, PEER].map(|it| it[family].parse::<IpAddr>().unwrap());
+        let nobody = MacAddr([0; 6]);
+        let way = Way {
+            macs: (nobody, nobody),
+            ends: (SocketAddr::new(peer, 5_353), SocketAddr::new(host, 8_080)),
+        };
+        for (number, order) in fragments::ORDERS.into_iter().enumerate() {
+            let payload = fragments::text(number);
+            let pieces = way.cut(fragments::id(family, number), &payload);
+            for piece in order {
+                raw::send_packet(world.outside.netns(), host, &pieces[piece][14..]).unwrap();
+            }
+            let from = fragments::expect(&server, &payload, &format!("{order:?}, {family}"));
+            assert_eq!(from, way.ends.0);
+        }
+    }
+    for reason in ["fragment_unknown", "fragment_overlap", "fragment_duplicate"] {
+        assert_eq!(drops(&daemon, reason), 0, "{reason}");
     }
 }
 

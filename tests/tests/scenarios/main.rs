@@ -50,6 +50,8 @@ mod uninstall;
 mod verbs;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
 
 use netd_tests::container::Transport;
 use netd_tests::{Container, Daemon, Host, Lab, Netns, Outside};
@@ -75,6 +77,39 @@ impl World {
     /// The host's addresses on its uplink.
     fn uplink(&self) -> [IpAddr; 2] {
         [self.host.v4().into(), self.host.v6().into()]
+    }
+}
+
+/// What `netd monitor` says from now on.
+struct Monitor {
+    program: Child,
+    log: PathBuf,
+}
+
+impl Monitor {
+    fn start(world: &World, daemon: &Daemon<'_>) -> Self {
+        let log = world.host.directory().join("monitor.log");
+        let netd = netd_tests::process::built("netd").unwrap();
+        let socket = daemon.places().socket();
+        let arguments = ["-H", &socket.to_string_lossy(), "monitor", "--format", "json"];
+        let program = world.host.spawn(&netd, &arguments, &log).unwrap();
+        Self { program, log }
+    }
+
+    /// The events so far that have a word in them.
+    fn told(&self, word: &str) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let lines = whole.filter(|line| line.contains(word));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ended = self.program.kill();
+        let _ended = self.program.wait();
     }
 }
 

@@ -13,7 +13,7 @@ use netd_tests::upstream::{Manner, NameServer};
 use netd_tests::{Container, Daemon, Netns, eventually};
 
 use super::names::{dig, glibc, inside, named};
-use super::{World, network};
+use super::{Monitor, World, network};
 
 /// As docs/dns.md says.
 const WAITING: usize = 4_096;
@@ -267,20 +267,13 @@ fn failures_are_counted_and_told_to_the_monitor_with_what_each_server_did() {
     named(&daemon, "asker", &["app"]);
     let local = dig(&daemon, "asker", &["+noall", "+answer", "asker"]);
     assert!(local.contains("\t60\tIN\tA"), "the configured time: {local}");
-    let netd = netd_tests::process::built("netd").unwrap();
-    let socket = daemon.places().socket();
-    let log = world.host.directory().join("monitor.log");
-    let arguments = ["-H", &socket.to_string_lossy(), "monitor", "--format", "json"];
-    let mut monitor = world.host.spawn(&netd, &arguments, &log).unwrap();
+    let monitor = Monitor::start(&world, &daemon);
     let seen = eventually("the failure in the monitor", SOON, || {
         let said = dig(&daemon, "asker", &["www.example"]);
         assert!(said.contains("status: SERVFAIL"), "{said}");
-        let text = fs::read_to_string(&log)?;
-        Ok(text.lines().find(|line| line.contains("name_not_resolved")).map(str::to_owned))
-    })
-    .unwrap();
-    monitor.kill().unwrap();
-    monitor.wait().unwrap();
+        Ok(monitor.told("name_not_resolved").pop())
+    });
+    let seen = seen.unwrap().to_string();
     let told = format!("{WORLD_V4} said SERVFAIL");
     assert!(seen.contains("www.example. A") && seen.contains(&told), "{seen}");
     assert!(seen.contains("\"asker\""), "{seen}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use netd_tests::container::Transport;
 use netd_tests::{Daemon, eventually};
 
-use super::{World, container, drops, network};
+use super::{Monitor, World, container, drops, network};
 
 const METRICS: &str = "127.0.0.1:9959";
 
@@ -120,21 +120,13 @@ fn monitor_shows_a_drop_with_its_reason_and_addresses() {
     network(&daemon, "two", &[]);
     let a = container(&daemon, "c1", "one", &[]);
     let b = container(&daemon, "c2", "two", &[]);
-    let log = world.host.directory().join("monitor.log");
-    let netd = netd_tests::process::built("netd").unwrap();
-    let socket = daemon.places().socket();
-    let arguments = ["-H", &socket.to_string_lossy(), "monitor", "--format", "json"];
-    let mut monitor = world.host.spawn(&netd, &arguments, &log).unwrap();
+    let monitor = Monitor::start(&world, &daemon);
     let target = b.address("two", false).unwrap();
     let seen = eventually("the drop in the monitor", Duration::from_secs(15), || {
         assert!(!a.pings(target)?);
-        let text = std::fs::read_to_string(&log)?;
-        let drop = text.lines().find(|line| line.contains("network_isolation"));
-        Ok(drop.map(str::to_owned))
+        Ok(monitor.told("network_isolation").pop())
     });
-    monitor.kill().unwrap();
-    monitor.wait().unwrap();
-    let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
+    let seen = seen.unwrap();
     assert_eq!(seen["Sandbox"], "c1");
     assert_eq!(seen["Network"], "one");
     assert_eq!(seen["Dst"], target.to_string());

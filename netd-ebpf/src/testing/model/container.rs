@@ -184,7 +184,9 @@ fn may_claim(world: &World, at: (u8, u8), says: Place) -> bool {
 
 fn is_own(world: &World, at: (u8, u8), says: Place) -> bool {
     match says {
-        Place::Member(network, seat) => (network, seat) == at,
+        Place::Member(network, seat) => {
+            (network, seat) == at || world.elsewhere(at) == Some((network, seat))
+        }
         Place::LinkLocal(network, seat, life) => {
             (network, seat) == at && world.life(network, seat) == Some(life)
         }

@@ -43,26 +43,26 @@ struct Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passed {
     units: BTreeSet<u8>,
-    /// How many there are, once the last has said.
-    total: Option<usize>,
+    /// Whether the last has passed: then the furthest is the datagram's.
+    has_last: bool,
     is_spoilt: bool,
     since_s: u32,
 }
 
-const fn datagram(packet: &Packet, piece: Piece) -> Datagram {
-    (scope_of(packet.device), packet.src, packet.dst, packet.payload.proto(), piece.id)
+fn datagram(world: &World, packet: &Packet, piece: Piece) -> Datagram {
+    (scope_of(world, packet), packet.src, packet.dst, packet.payload.proto(), piece.id)
 }
 
 impl Model {
     /// A fragment with its datagram's ports, or as much of it as is known. False: it came before
     /// its first.
-    pub(super) fn gather(&mut self, packet: &Packet) -> (Packet, bool) {
+    pub(super) fn gather(&mut self, world: &World, packet: &Packet) -> (Packet, bool) {
         self.released.clear();
         let Some(piece) = packet.piece else {
             return (*packet, true);
         };
         let now_s = self.now_s;
-        let datagram = datagram(packet, piece);
+        let datagram = datagram(world, packet, piece);
         self.datagrams.retain(|_, it| now_s - it.since_s <= LIFETIME_S);
         if piece.first == 0 {
             let said = Said { ports: (packet.sport, packet.dport), opens: packet.opens() };
@@ -92,12 +92,12 @@ impl Model {
     }
 
     /// The ports that a fragment goes by.
-    pub fn ports(&self, packet: &Packet) -> (u16, u16) {
+    pub fn ports(&self, world: &World, packet: &Packet) -> (u16, u16) {
         let own = (packet.sport, packet.dport);
         let Some(piece) = packet.piece.filter(|piece| piece.first != 0) else {
             return own;
         };
-        let known = self.datagrams.get(&datagram(packet, piece));
+        let known = self.datagrams.get(&datagram(world, packet, piece));
         known.and_then(|it| it.said).map_or(own, |said| said.ports)
     }
 
@@ -123,7 +123,7 @@ impl Model {
             | Decision::Held
             | Decision::Again => return guess,
         };
-        let known = self.datagrams.entry(datagram(packet, piece)).or_default();
+        let known = self.datagrams.entry(datagram(world, packet, piece)).or_default();
         if known.waiting.is_empty() {
             known.since_s = now_s;
         }
@@ -147,7 +147,7 @@ impl Model {
         }
         let now_s = self.now_s;
         self.passed.retain(|_, it| now_s - it.since_s <= LIFETIME_S);
-        let datagram = datagram(packet, piece);
+        let datagram = datagram(world, packet, piece);
         let fresh = Passed { since_s: now_s, ..Passed::default() };
         let passed = self.passed.entry(datagram).or_insert(fresh);
         let reason = passed.refuses(piece);
@@ -164,11 +164,9 @@ impl Passed {
         let end = piece.first + piece.units;
         let new: BTreeSet<u8> = (piece.first..end).collect();
         let known = new.intersection(&self.units).count();
-        let is_beyond = self.total.is_some_and(|total| {
-            usize::from(end) > total || piece.is_last && usize::from(end) != total
-        });
+        let furthest = self.furthest();
+        let is_beyond = self.has_last && end > furthest || piece.is_last && end < furthest;
         let is_all_known = known == new.len();
-        self.units.extend(new);
         if self.is_spoilt {
             Some(DropReason::FragmentOverlap)
         } else if is_all_known {
@@ -177,12 +175,18 @@ impl Passed {
             self.is_spoilt = true;
             Some(DropReason::FragmentOverlap)
         } else {
-            self.total = self.total.or(piece.is_last.then_some(usize::from(end)));
+            self.units.extend(new);
+            self.has_last |= piece.is_last;
             None
         }
     }
 
+    /// The unit after the last that has passed.
+    fn furthest(&self) -> u8 {
+        self.units.last().map_or(0, |unit| unit + 1)
+    }
+
     fn is_whole(&self) -> bool {
-        self.total.is_some_and(|total| self.units.len() >= total)
+        self.has_last && self.units.len() == usize::from(self.furthest())
     }
 }

@@ -93,12 +93,14 @@ pub(super) fn flood(world: &World, own: u8) -> Decision {
     }
 }
 
-/// The container with an address in a network.
+/// The container with an address in a network, or with one of another network that it answers to.
 pub(super) fn holder(world: &World, own: u8, addr: Place) -> Option<u8> {
     let Place::Member(network, seat) = addr else {
         return None;
     };
-    world.life(network, seat).filter(|_| network == own).map(|_| seat)
+    let is_here = network == own && world.life(network, seat).is_some();
+    let is_elsewhere = world.elsewhere((own, seat)) == Some((network, seat));
+    (is_here || is_elsewhere).then_some(seat)
 }
 
 /// The container with a MAC in a network.
@@ -114,6 +116,14 @@ pub(super) fn station(world: &World, own: u8, mac: Mac) -> Option<u8> {
         | Mac::AllNodes
         | Mac::Nobody => None,
     }
+}
+
+/// Into the host's stack, by the gateway device that the frame is for.
+pub(super) fn to_stack(device: Device) -> Decision {
+    let Device::Veth(door, _) = device else {
+        unreachable!("from outside the kernel itself goes there");
+    };
+    Decision::HostStack(gateway(door))
 }
 
 pub(super) fn delivery(world: &World, network: u8, seat: u8) -> Decision {

@@ -6,10 +6,12 @@ use netd_common::DropReason;
 use netd_common::wire::{TCP, UDP};
 
 use crate::testing::places::Place;
-use crate::testing::world::{Mode, TRUSTED, World};
+use crate::testing::world::{HOST_SOCKET, Mode, POOL, TRUSTED, World};
 
 /// ICMP of either family.
 pub(super) const ECHO: u8 = crate::testing::story::ICMP;
+/// Below it are ports of servers.
+const FIRST_OF_CLIENTS: u16 = 32_768;
 
 /// A tuple, and where it is seen: in a network, or on an uplink (0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,19 +76,37 @@ pub(super) enum Answer {
     Drop(DropReason),
 }
 
-/// The truth table: where a flow goes that a container begins.
-pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, opens: bool) -> Answer {
-    let (own, _) = at;
+/// What a packet that belongs to no flow means to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// It opens one.
+    Opens,
+    /// Its flow was lost with the table, and this one is it again.
+    Resumes,
+    /// Nothing.
+    No,
+}
+
+impl Start {
+    const fn opens(self) -> bool {
+        matches!(self, Self::Opens | Self::Resumes)
+    }
+}
+
+/// The truth table: where a flow goes that a container begins. It counts as one of the network that
+/// its source is of.
+pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, start: Start) -> Answer {
+    let own = tuple.scope;
     let network = world.network(own);
     match tuple.dst {
         _ if tuple.dst.is_nobody() => Answer::Drop(DropReason::MartianAddress),
         Place::Gateway(gateway) if gateway == own && network.internal => Answer::HostStack,
-        Place::Member(to, seat) if to == own => to_neighbor(world, (to, seat), tuple, opens),
+        Place::Member(to, seat) if to == own => to_neighbor(world, (to, seat), tuple, start),
         Place::Member(..) => Answer::Drop(DropReason::NetworkIsolation),
         // Nobody but the neighbour itself says who that is.
         Place::LinkLocal(..) => Answer::Drop(DropReason::UnknownDestination),
         _ if network.internal => Answer::Drop(DropReason::InternalNetwork),
-        Place::Gateway(_) | Place::Host(_) => match published(world, tuple, opens) {
+        Place::Gateway(_) | Place::Host(_) => match published(world, tuple, start) {
             Some(way) if way.target == Target::Seat(at.0, at.1) => {
                 Answer::Goes(Way { src: Place::Hairpin, ..way })
             }
@@ -99,13 +119,15 @@ pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, opens: 
         | Place::Loopback
         | Place::Group
         | Place::AllNodes
-        | Place::Nobody => to_outside(world, own, tuple, opens),
+        | Place::Nobody => to_outside(world, own, tuple, start),
     }
 }
 
-fn to_neighbor(world: &World, (to, seat): (u8, u8), tuple: &Tuple, opens: bool) -> Answer {
+fn to_neighbor(world: &World, (to, seat): (u8, u8), tuple: &Tuple, start: Start) -> Answer {
     let may = !world.network(to).quiet
-        || opens && tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
+        || start.opens()
+            && tuple.has_ports()
+            && world.is_exposed((to, seat), tuple.dport, tuple.proto);
     if world.life(to, seat).is_none() {
         Answer::Drop(DropReason::UnknownDestination)
     } else if may {
@@ -115,11 +137,15 @@ fn to_neighbor(world: &World, (to, seat): (u8, u8), tuple: &Tuple, opens: bool) 
     }
 }
 
-fn to_outside(world: &World, own: u8, tuple: &Tuple, opens: bool) -> Answer {
+fn to_outside(world: &World, own: u8, tuple: &Tuple, start: Start) -> Answer {
     let network = world.network(own);
     let masquerade = network.masquerade && network.mode != Mode::Routed;
     match world.route(tuple.dst) {
-        _ if !opens => Answer::Drop(DropReason::InvalidState),
+        _ if !start.opens() => Answer::Drop(DropReason::InvalidState),
+        // A server's: its client must say by which published port it came.
+        _ if start == Start::Resumes && tuple.sport < FIRST_OF_CLIENTS => {
+            Answer::Drop(DropReason::InvalidState)
+        }
         None => Answer::Drop(DropReason::NoRoute),
         Some(number) if masquerade => {
             let src = Place::Host(if network.chosen_source { 2 } else { number });
@@ -131,16 +157,19 @@ fn to_outside(world: &World, own: u8, tuple: &Tuple, opens: bool) -> Answer {
 }
 
 /// The truth table: where a flow goes that begins outside, behind an uplink.
-pub(super) fn from_outside(world: &World, number: u8, tuple: &Tuple, opens: bool) -> Answer {
+pub(super) fn from_outside(world: &World, number: u8, tuple: &Tuple, start: Start) -> Answer {
     match tuple.dst {
-        Place::Host(_) | Place::Gateway(_) => match published(world, tuple, opens) {
+        Place::Host(_) | Place::Gateway(_) => match published(world, tuple, start) {
             Some(way) => by_strangers(tuple, way),
+            None if start == Start::Resumes && is_masqueraded(tuple) => {
+                Answer::Drop(DropReason::InvalidState)
+            }
             None if matches!(tuple.dst, Place::Gateway(_)) => {
                 Answer::Drop(DropReason::NotPublished)
             }
             None => Answer::Untouched,
         },
-        Place::Member(to, seat) => to_member(world, number, (to, seat), (tuple, opens)),
+        Place::Member(to, seat) => to_member(world, number, (to, seat), (tuple, start)),
         Place::Outside(_)
         | Place::Router(_)
         | Place::Hairpin
@@ -152,11 +181,16 @@ pub(super) fn from_outside(world: &World, number: u8, tuple: &Tuple, opens: bool
     }
 }
 
+/// Whether it is for a port that only masqueraded flows have: its container speaks first.
+fn is_masqueraded(tuple: &Tuple) -> bool {
+    POOL.contains(&tuple.dport) && (tuple.dport, tuple.proto) != (HOST_SOCKET, TCP)
+}
+
 fn to_member(
     world: &World,
     number: u8,
     (to, seat): (u8, u8),
-    (tuple, opens): (&Tuple, bool),
+    (tuple, start): (&Tuple, Start),
 ) -> Answer {
     let network = world.network(to);
     let is_exposed = tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
@@ -170,7 +204,7 @@ fn to_member(
         Answer::Drop(DropReason::InternalNetwork)
     } else if !is_open {
         Answer::Drop(DropReason::NotPublished)
-    } else if !opens {
+    } else if !start.opens() {
         Answer::Drop(DropReason::InvalidState)
     } else if world.life(to, seat).is_none() {
         Answer::Drop(DropReason::UnknownDestination)
@@ -197,8 +231,8 @@ fn by_strangers(tuple: &Tuple, way: Way) -> Answer {
     }
 }
 
-fn published(world: &World, tuple: &Tuple, opens: bool) -> Option<Way> {
-    if !opens || !tuple.has_ports() {
+fn published(world: &World, tuple: &Tuple, start: Start) -> Option<Way> {
+    if !start.opens() || !tuple.has_ports() {
         return None;
     }
     let (slot, it) = world.published(tuple.dst, tuple.dport, tuple.proto)?;

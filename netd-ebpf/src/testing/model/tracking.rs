@@ -1,12 +1,13 @@
 //! What a flow is to a packet: how long it lives, which way the packet goes in it, what its answers
 //! say.
 
-use netd_common::wire::{TCP, UDP};
+use netd_common::wire::{TCP, TCP_RST, TCP_SYN, UDP};
 
+use super::super::places::Place;
 use super::super::story::{Device, Packet, Payload};
 use super::super::world::{HOST_SOCKET, World};
 use super::Flow;
-use super::table::{ECHO, Target, Tuple, Way};
+use super::table::{ECHO, Start, Target, Tuple, Way};
 
 pub(super) fn lifetime_s(flow: &Flow) -> u32 {
     match flow.orig.proto {
@@ -42,6 +43,25 @@ pub(super) fn direction(flow: &Flow, packet: &Packet, tuple: &Tuple) -> Option<b
     }
 }
 
+/// What a packet of no flow means to one. While a lost table is made good, TCP in mid-stream is taken
+/// for what it was.
+pub(super) fn start(world: &World, packet: &Packet, now_s: u32) -> Start {
+    match packet.payload {
+        _ if packet.opens() => Start::Opens,
+        Payload::Tcp(flags) if flags & (TCP_SYN | TCP_RST) == 0 && now_s < world.loose_until_s => {
+            Start::Resumes
+        }
+        Payload::Tcp(_)
+        | Payload::Udp
+        | Payload::UnsummedUdp
+        | Payload::Echo
+        | Payload::EchoReply
+        | Payload::Other
+        | Payload::Error(..)
+        | Payload::Word(_) => Start::No,
+    }
+}
+
 /// A connection that is over may be opened once more by its originator.
 pub(super) fn is_opened_anew(flow: &Flow, packet: &Packet, is_reply: bool) -> bool {
     let is_over = flow.finished == [true; 2] || flow.reset;
@@ -65,9 +85,15 @@ pub(super) fn is_left_alone(world: &World, reply: &Tuple) -> bool {
             && (reply.dport, reply.proto) != (HOST_SOCKET, TCP)
 }
 
-pub(super) const fn scope_of(device: Device) -> u8 {
-    match device {
-        Device::Veth(network, _) | Device::Gateway(network) => network,
+/// Where a packet counts: on an uplink (0), or in a network, which may be another one that its sender
+/// speaks in the name of.
+pub(in crate::testing) fn scope_of(world: &World, packet: &Packet) -> u8 {
+    match packet.device {
+        Device::Veth(network, seat) => match world.elsewhere((network, seat)) {
+            Some((other, seat)) if packet.src == Place::Member(other, seat) => other,
+            Some(_) | None => network,
+        },
+        Device::Gateway(network) => network,
         Device::Uplink(_) => 0,
     }
 }

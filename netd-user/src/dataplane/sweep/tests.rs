@@ -1,6 +1,7 @@
 //! Garbage collection of real maps; the clock is an argument. Needs root.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use netd_common::map::FRAGMENTS_HELD;
@@ -129,7 +130,7 @@ fn sweep_all(place: &Place, now_s: u32) -> Swept {
         let swept = sweeper.sweep_at(now_s).unwrap();
         all.scanned += swept.scanned;
         all.removed += swept.removed;
-        all.expired += swept.expired;
+        all.expired.extend(swept.expired);
     }
     all
 }
@@ -212,28 +213,79 @@ fn swept_embryonic_entries_are_no_evicted_ones() {
     assert_eq!(evicted(), 4);
 }
 
-#[test]
-fn held_fragments_expire_after_their_time_and_only_those_taken_from_their_way_are_drops() {
-    let place = Place::new();
-    let drop = DropKey {
-        endpoint: EndpointIndex(3),
-        network: NetworkIndex(1),
-        reason: DropReason::FragmentExpired as u16,
-        hook: Hook::FromContainer as u16,
+const HELD: DropKey = DropKey {
+    endpoint: EndpointIndex(3),
+    network: NetworkIndex(1),
+    reason: DropReason::FragmentExpired as u16,
+    hook: Hook::FromContainer as u16,
+};
+
+/// Fragments of one datagram that wait since then, as drops or as copies.
+fn hold(place: &Place, fragments: &[(DropKey, u32)]) {
+    let v4 = |octets| [Ipv4::new(octets).0, 0, 0, 0];
+    let datagram = FragmentKey {
+        src: v4([10, 1, 0, 2]),
+        dst: v4([192, 0, 2, 1]),
+        proto: UDP,
+        version: 4,
+        ..FragmentKey::default()
     };
-    let copy = DropKey { reason: 0, ..drop };
-    for (slot, drop, held_s) in [(0, drop, NOW), (1, copy, NOW), (2, drop, NOW), (3, drop, NOW + 1)]
-    {
-        let key = HeldKey { datagram: FragmentKey::default(), slot };
-        let value = HeldValue { held_s, len: 100, drop, bytes: [0; HELD_LEN] };
+    for (slot, (drop, held_s)) in (0..).zip(fragments) {
+        let key = HeldKey { datagram, slot };
+        let value = HeldValue { held_s: *held_s, len: 100, drop: *drop, bytes: [0; HELD_LEN] };
         let (key, value) = (bytemuck::bytes_of(&key), bytemuck::bytes_of(&value));
         place.dataplane().put(&FRAGMENTS_HELD, key, value).unwrap();
     }
-    assert_eq!(sweep_all(&place, NOW + HELD_S).expired, 0);
-    assert_eq!(sweep_all(&place, NOW + HELD_S + 1).expired, 3);
-    assert_eq!(sweep_all(&place, NOW + HELD_S + 2).expired, 1);
+}
+
+#[test]
+fn held_fragments_expire_after_their_time_and_only_those_taken_from_their_way_are_drops() {
+    let place = Place::new();
+    let copy = DropKey { reason: 0, ..HELD };
+    hold(&place, &[(HELD, NOW), (copy, NOW), (HELD, NOW), (HELD, NOW + 1)]);
+    assert_eq!(sweep_all(&place, NOW + HELD_S).expired, []);
+    let told = sweep_all(&place, NOW + HELD_S + 1).expired;
+    assert_eq!(told.len(), 2);
+    assert_eq!(sweep_all(&place, NOW + HELD_S + 2).expired.len(), 1);
+    let expected = Event {
+        timestamp_ns: u64::from(NOW + HELD_S + 1) * 1_000_000_000,
+        src: Ipv4Addr::new(10, 1, 0, 2).to_ipv6_mapped().into(),
+        dst: Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().into(),
+        endpoint: HELD.endpoint,
+        network: HELD.network,
+        len: 100,
+        reason: DropReason::FragmentExpired as u8,
+        hook: Hook::FromContainer as u8,
+        family: 4,
+        proto: UDP,
+        ..Event::default()
+    };
+    assert_eq!(told[0], expected);
     let stats = place.dataplane().stats();
     let counted = TrafficCounter { packets: 3, bytes: 300 };
-    assert_eq!(stats.drops().unwrap(), BTreeMap::from([(drop, counted)]));
-    assert_eq!(stats.flow_stats().unwrap()["fragments_expired"], 4);
+    assert_eq!(stats.drops().unwrap(), BTreeMap::from([(HELD, counted)]));
+    assert_eq!(stats.flow_stats().unwrap()["fragments_expired"], 3);
+}
+
+#[test]
+fn held_fragments_that_others_pushed_out_are_drops_of_nobody_in_particular() {
+    let place = Place::new();
+    let copy = DropKey { reason: 0, ..HELD };
+    hold(&place, &[(HELD, NOW), (HELD, NOW), (copy, NOW)]);
+    for (stat, count) in [(FlowStat::FragmentsHeld, 9), (FlowStat::FragmentsReleased, 3)] {
+        held::add(place.dataplane().maps.get(&FLOW_STATS), stat, count).unwrap();
+    }
+    // Of nine, two wait and three went on.
+    sweep_all(&place, NOW);
+    sweep_all(&place, NOW);
+    let stats = place.dataplane().stats();
+    let nobody = DropKey {
+        endpoint: EndpointIndex::NONE,
+        network: NetworkIndex::HOST,
+        reason: DropReason::FragmentExpired as u16,
+        hook: Hook::FromNetdev as u16,
+    };
+    let counted = TrafficCounter { packets: 4, bytes: 0 };
+    assert_eq!(stats.drops().unwrap(), BTreeMap::from([(nobody, counted)]));
+    assert_eq!(stats.flow_stats().unwrap()["fragments_evicted"], 4);
 }
