@@ -35,7 +35,8 @@ pub enum EngineCommand {
     },
     /// Takes an address of a pool.
     RequestAddress(AddressRequest),
-    /// Gives it back. What a network or an endpoint has stays until that goes.
+    /// Gives it back, with an endpoint that has it in no sandbox. What a network or a sandbox's
+    /// endpoint has stays until that goes.
     ReleaseAddress {
         /// As granted.
         pool: PoolId,
@@ -172,7 +173,7 @@ impl Change<'_> {
             EngineCommand::RequestPool(request) => self.request_pool(&request),
             EngineCommand::ReleasePool { pool } => Ok(self.release_pool(&pool)),
             EngineCommand::RequestAddress(request) => self.request_address(request),
-            EngineCommand::ReleaseAddress { pool, addr } => Ok(self.release_address(&pool, addr)),
+            EngineCommand::ReleaseAddress { pool, addr } => self.release_address(&pool, addr),
             EngineCommand::CreateNetwork(network) => self.adopt_network(network),
             EngineCommand::DeleteNetwork { network } => self.delete_network(network),
             EngineCommand::CreateEndpoint(endpoint) => self.adopt_endpoint(endpoint),

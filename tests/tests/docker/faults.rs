@@ -4,11 +4,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use netd_tests::eventually;
 use netd_tests::meddler::{Meddler, Meddling};
 
 use super::case::Case;
-use super::names::FORGOTTEN_WITHIN;
 use super::{Scenario, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -55,18 +53,9 @@ fn meddled(case: &Case<'_, '_>, method: &'static str, meddling: Meddling) -> Res
     let said = case.refused(&start)?;
     ensure!(meddler.calls() > 0, "{method} was not called: {said}");
     case.ok(&["rm", "-f", "web"])?;
-    // The engine does not take back what it has heard no answer about: netd sees that it is forgotten.
-    let lingers = matches!((method, meddling), (CREATE, Meddling::LoseAnswer));
-    if !lingers {
-        nothing_left(case).context(said.clone())?;
-    }
-    case.ok(&Case::start("web", &["--network", "odd", "-p", "8080:7000"]))?;
+    nothing_left(case).context(said.clone())?;
+    case.ok(&start)?;
     case.ok(&["rm", "-f", "web"])?;
-    if lingers {
-        eventually("the forgotten endpoint to go", FORGOTTEN_WITHIN, || {
-            Ok(nothing_left(case).ok())
-        })?;
-    }
     nothing_left(case)?;
     case.ok(&["network", "rm", "odd"])?;
     Ok(said)
@@ -95,7 +84,7 @@ fn failing_steps(case: &Case<'_, '_>) -> Result<()> {
 }
 
 /// No endpoint, no sandbox, no link of one, no port.
-fn nothing_left(case: &Case<'_, '_>) -> Result<()> {
+pub(super) fn nothing_left(case: &Case<'_, '_>) -> Result<()> {
     let daemon = case.rig.daemon();
     let counted = daemon.ok(&["status", "--format", "{{.Endpoints}} {{.Sandboxes}}"])?;
     ensure!(counted == "0 0", "endpoints and sandboxes: {counted}");

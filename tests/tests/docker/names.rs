@@ -23,7 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Names come after the call that made them.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// Two listings of the engine's, and a loaded machine.
-pub(super) const FORGOTTEN_WITHIN: Duration = Duration::from_mins(3);
+const FORGOTTEN_WITHIN: Duration = Duration::from_mins(3);
 
 fn shows(case: &Case<'_, '_>, words: &[&str], expected: &str) -> Result<()> {
     let shown = eventually(expected, HEARD_WITHIN, || {

@@ -17,6 +17,39 @@ impl Engine<'_> {
         let granted = self.granted("IpamDriver.RequestAddress", &asked);
         granted["Address"].as_str().unwrap().to_owned()
     }
+
+    /// A network of both families as an engine makes it that takes all addresses from here; its pools.
+    fn network_of_leases(&mut self) -> [String; 2] {
+        let pools = ["10.1.0.0/24", "fd00:1::/64"].map(|subnet| {
+            let pool = self.pool(subnet, "")["PoolID"].as_str().unwrap().to_owned();
+            self.address(&pool, "", &gateway());
+            pool
+        });
+        let options = json!({"com.docker.network.enable_ipv6": true});
+        let asked = json!({"NetworkID": id(1), "Options": options,
+            "IPv4Data": [{"AddressSpace": "netdLocal", "Pool": "10.1.0.0/24",
+                "Gateway": "10.1.0.1/24"}],
+            "IPv6Data": [{"AddressSpace": "netdLocal", "Pool": "fd00:1::/64",
+                "Gateway": "fd00:1::1/64"}]});
+        self.granted("NetworkDriver.CreateNetwork", &asked);
+        pools
+    }
+
+    /// Endpoint 7 of that network, with the addresses that it asks for.
+    fn endpoint_of_leases(&mut self, pools: &[String; 2]) {
+        let addresses = [(&pools[0], "10.1.0.7"), (&pools[1], "fd00:1::7")]
+            .map(|(pool, address)| self.address(pool, address, &json!({})));
+        let interface = json!({"Address": addresses[0], "AddressIPv6": addresses[1],
+            "MacAddress": ""});
+        let asked = json!({"NetworkID": id(1), "EndpointID": id(7), "Interface": interface,
+            "Options": {}});
+        self.granted("NetworkDriver.CreateEndpoint", &asked);
+    }
+
+    fn give_back(&mut self, pool: &str, address: &str) {
+        let asked = json!({"PoolID": pool, "Address": address});
+        self.granted("IpamDriver.ReleaseAddress", &asked);
+    }
 }
 
 fn gateway() -> Value {
@@ -35,7 +68,7 @@ fn requests_repeated_are_granted_as_before_and_counted_once() {
         assert_eq!(engine.address(id, "10.1.0.1", &gateway()), "10.1.0.1/24");
         assert_eq!(engine.address(id, "10.1.0.9", &Value::Null), "10.1.0.9/24");
     }
-    engine.granted("IpamDriver.ReleaseAddress", &json!({"PoolID": id, "Address": "10.1.0.9"}));
+    engine.give_back(id, "10.1.0.9");
     assert_eq!(engine.address(id, "10.1.0.9", &json!({})), "10.1.0.9/24");
     let asked = json!({"PoolID": id, "Address": "10.1.0.9", "Options": {}});
     assert_eq!(engine.refused("IpamDriver.RequestAddress", &asked), "Address already in use");
@@ -51,7 +84,7 @@ fn lowest_free_address_of_the_range_comes_first() {
     for last in [129, 130, 131] {
         assert_eq!(engine.address(&id, "", &json!({})), format!("10.1.0.{last}/24"));
     }
-    engine.granted("IpamDriver.ReleaseAddress", &json!({"PoolID": id, "Address": "10.1.0.130"}));
+    engine.give_back(&id, "10.1.0.130");
     assert_eq!(engine.address(&id, "", &json!({})), "10.1.0.130/24");
     assert_eq!(engine.address(&id, "10.1.0.9", &Value::Null), "10.1.0.9/24");
 }
@@ -120,12 +153,45 @@ fn second_network_on_a_prefix_is_refused_and_leaves_the_first_its_pool() {
     engine.pool("10.1.0.0/24", "");
     engine.address(&pool, "10.1.0.1", &gateway());
     engine.refused("NetworkDriver.CreateNetwork", &asked(2));
-    engine.granted("IpamDriver.ReleaseAddress", &json!({"PoolID": pool, "Address": "10.1.0.1"}));
+    engine.give_back(&pool, "10.1.0.1");
     engine.granted("IpamDriver.ReleasePool", &json!({"PoolID": pool}));
     assert_eq!(engine.address(&pool, "", &json!({})), "10.1.0.2/24");
     engine.granted("IpamDriver.ReleasePool", &json!({"PoolID": pool}));
     engine.granted("NetworkDriver.DeleteNetwork", &json!({"NetworkID": id(1)}));
     assert_eq!(engine.pool("10.1.0.0/25", "")["Pool"], "10.1.0.0/25");
+}
+
+/// An engine that has heard no answer to `CreateEndpoint` gives the addresses back and says no more.
+#[test]
+fn endpoint_that_never_joined_ends_with_its_address() {
+    let world = World::new();
+    let mut engine = world.engine();
+    let pools = engine.network_of_leases();
+    let links = world.links();
+    for _ in 0..2 {
+        engine.endpoint_of_leases(&pools);
+        engine.give_back(&pools[0], "10.1.0.7");
+        engine.give_back(&pools[1], "fd00:1::7");
+        assert_eq!(engine.daemon.ok(&["status", "--format", "{{.Endpoints}}"]).unwrap(), "0");
+        assert_eq!(world.links(), links);
+    }
+}
+
+#[test]
+fn endpoint_in_a_sandbox_keeps_an_address_that_is_given_back() {
+    let world = World::new();
+    let mut engine = world.engine();
+    let pools = engine.network_of_leases();
+    engine.endpoint_of_leases(&pools);
+    let interface = engine.join(&id(1), &id(7), "abc");
+    engine.give_back(&pools[0], "10.1.0.7");
+    assert!(world.has_link(&interface));
+    let asked = json!({"PoolID": pools[0], "Address": "10.1.0.7", "Options": {}});
+    assert_eq!(engine.refused("IpamDriver.RequestAddress", &asked), "Address already in use");
+    engine.end("Leave", &id(1), &id(7));
+    engine.end("DeleteEndpoint", &id(1), &id(7));
+    engine.give_back(&pools[0], "10.1.0.7");
+    assert_eq!(engine.address(&pools[0], "10.1.0.7", &json!({})), "10.1.0.7/24");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Pools and addresses requested on their own.
 //!
 //! Laws: the same pool asked for again is the same pool, counted once; an address that an endpoint or
-//! a network of ours has is never granted to another nor given back; a prefix that is asked for
-//! without a name is another one each time.
+//! a network of ours has is never granted to another nor given back, unless the endpoint is in no
+//! sandbox: it ends with its address; a prefix that is asked for without a name is another one each
+//! time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use ipnetwork::IpNetwork;
 use super::lease::{Lease, PoolId};
 use super::{AddressRequest, AddressRole, PoolRequest};
 use crate::model::apply::Change;
+use crate::model::id::EndpointId;
 use crate::model::ipam::{Span, address, edges, lowest_free, number};
 use crate::model::network::SubnetSpec;
 use crate::model::refusal::Refusal;
@@ -141,17 +143,33 @@ impl Change<'_> {
         age_ns > FORGOTTEN_NS && network.is_some_and(unused)
     }
 
-    pub(super) fn release_address(&mut self, id: &PoolId, addr: IpAddr) -> Outcome {
-        if let Some(lease) = self.model.leases.get(id)
-            && lease.addresses.contains_key(&addr)
-            && !is_in_use(&self.model, id.subnet, addr)
-        {
-            let mut lease = Lease::clone(lease);
-            lease.addresses.remove(&addr);
-            self.model.leases.insert(id.clone(), Arc::new(lease));
+    pub(super) fn release_address(
+        &mut self,
+        id: &PoolId,
+        addr: IpAddr,
+    ) -> Result<Outcome, Refusal> {
+        let granted = |lease: &Arc<Lease>| lease.addresses.contains_key(&addr);
+        if !self.model.leases.get(id).is_some_and(granted) {
+            return Ok(Outcome::Done);
         }
-        Outcome::Done
+        for unheard in outside_sandboxes(&self.model, id.subnet, addr) {
+            self.delete_endpoint(unheard)?;
+        }
+        if !is_in_use(&self.model, id.subnet, addr)
+            && let Some(lease) = self.model.leases.get_mut(id)
+        {
+            Arc::make_mut(lease).addresses.remove(&addr);
+        }
+        Ok(Outcome::Done)
     }
+}
+
+/// The endpoints with an address that are in no sandbox. An engine gives an address back after its
+/// endpoint, and without a word about one that it has heard no answer about.
+fn outside_sandboxes(model: &Model, subnet: IpNetwork, addr: IpAddr) -> Vec<EndpointId> {
+    let Some(network) = network_with(model, subnet) else { return Vec::new() };
+    let ends = model.endpoints_of_network(network.id).filter(|end| end.sandbox.is_none());
+    ends.filter(|end| end.address(addr.is_ipv6()) == Some(addr)).map(|end| end.id).collect()
 }
 
 /// The engine's network that has exactly this prefix.
