@@ -1,6 +1,8 @@
 //! `netd check`: whether this machine can run the daemon, and the remedy for whatever it lacks.
 //!
-//! Law: looks only, changes nothing, and needs no daemon.
+//! Law: looks only, changes nothing, starts nothing, and needs no daemon.
+
+mod listener;
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -264,6 +266,8 @@ fn socket(place: &Path) -> Served {
     };
     Served::Other(if !metadata.file_type().is_socket() {
         wrong(format!("{shown} exists and is no socket"), "remove it, or set api-socket")
+    } else if listener::is_managers(place) {
+        Fine(format!("the service manager listens on {shown} and starts netd at the first request"))
     } else if UnixStream::connect(place).is_err() {
         Note(format!("{shown} was left behind by a daemon that is gone"))
     } else {

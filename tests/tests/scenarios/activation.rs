@@ -41,6 +41,39 @@ fn daemon_that_is_started_by_a_request_answers_it_and_leaves_the_sockets() {
     }
 }
 
+/// A look at the machine starts nothing: the manager's tool stays what it is.
+#[test]
+fn check_tells_that_the_service_manager_listens_and_starts_no_daemon() {
+    let world = World::new();
+    let places = Places::of(&world.host);
+    drop(Daemon::start(&world.host, "").unwrap());
+    fs::remove_file(places.socket()).unwrap();
+    let socket = places.socket().display().to_string();
+    let log = world.host.directory().join("manager.log");
+    let words = ["-l", &socket, "/bin/false"];
+    let mut manager = world.host.spawn("systemd-socket-activate", &words, &log).unwrap();
+    eventually("the listening socket", LISTENS_WITHIN, || {
+        Ok(places.socket().exists().then_some(()))
+    })
+    .unwrap();
+    let said = check(&world);
+    let expected = format!("ok     API socket: the service manager listens on {socket}");
+    assert!(said.contains(&expected), "{said}");
+    assert!(manager.try_wait().unwrap().is_none(), "the manager has started its service");
+    manager.kill().unwrap();
+    manager.wait().unwrap();
+    let said = check(&world);
+    assert!(said.contains("was left behind by a daemon that is gone"), "{said}");
+}
+
+/// What `netd check` says of a host's own configuration.
+fn check(world: &World) -> String {
+    let netd = netd_tests::process::built("netd").unwrap();
+    let file = world.host.directory().join("netd.toml");
+    let said = world.host.exec(netd, &["check", "--config", file.to_str().unwrap()]).unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
 #[test]
 fn socket_that_no_key_names_is_refused_by_its_path() {
     let world = World::new();
