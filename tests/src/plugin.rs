@@ -13,6 +13,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_mins(1);
 /// A kept-alive connection to a plugin.
 pub struct Caller {
     stream: UnixStream,
+    host: &'static str,
     unread: Vec<u8>,
 }
 
@@ -35,11 +36,16 @@ impl Answered {
 }
 
 impl Caller {
-    /// To the plugin at `socket`.
+    /// To the plugin at `socket`, as engines before 25: with an empty host.
     pub fn connect(socket: &Path) -> Result<Self> {
+        Self::connect_as(socket, "")
+    }
+
+    /// The same with a host's name in each call's head.
+    pub fn connect_as(socket: &Path, host: &'static str) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
         stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self { stream, host, unread: Vec::new() })
     }
 
     /// Calls a method with arguments; `null` sends an empty body, as Go does.
@@ -51,10 +57,10 @@ impl Caller {
     /// Calls a method with a body of any kind.
     pub fn call_with(&mut self, method: &str, body: &str) -> Result<Answered> {
         let accept = "application/vnd.docker.plugins.v1.2+json";
-        let length = body.len();
+        let (length, host) = (body.len(), self.host);
         write!(
             self.stream,
-            "POST /{method} HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n\
+            "POST /{method} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Go-http-client/1.1\r\n\
              Content-Length: {length}\r\nAccept: {accept}\r\n\r\n{body}"
         )?;
         self.read().with_context(|| format!("{method} {body}"))

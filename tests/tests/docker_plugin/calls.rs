@@ -26,6 +26,20 @@ fn activation_and_capabilities_need_no_body_and_no_host() {
     );
 }
 
+/// Engines from 25 on name a host that is nobody's.
+#[test]
+fn calls_to_any_host_are_served_alike() {
+    let world = World::new();
+    let engine = world.engine();
+    let socket = engine.daemon.places().plugin_socket();
+    for host in ["plugin.moby.localhost", "localhost:80", "%2Frun%2Fnetd.sock"] {
+        let mut caller = Caller::connect_as(&socket, host).unwrap();
+        let answered = caller.call("NetworkDriver.CreateNetwork", &network(&id(1), 1)).unwrap();
+        assert_eq!((answered.status, answered.body), (200, json!({})), "{host}");
+        assert_eq!(caller.call("Plugin.Activate", &Value::Null).unwrap().status, 200, "{host}");
+    }
+}
+
 #[test]
 fn one_connection_serves_hundreds_of_calls() {
     let world = World::new();

@@ -1,6 +1,6 @@
 //! Endpoints: creation, join, publication, ends in any order.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{World, id, published};
 
@@ -66,6 +66,28 @@ fn leave_alone_frees_ports_and_takes_the_interface() {
         assert!(!world.is_bound(8080) && !world.has_link(&interface));
     }
     engine.end("DeleteEndpoint", &id(1), &endpoint);
+    engine.granted("NetworkDriver.DeleteNetwork", &json!({"NetworkID": id(1)}));
+    engine.assert_empty();
+}
+
+/// A42: what an engine takes back that has heard a refusal.
+#[test]
+fn leave_after_a_join_that_was_refused_is_granted() {
+    let world = World::new();
+    let mut engine = world.engine();
+    engine.network(1);
+    let endpoint = engine.endpoint(1, 7);
+    let mut join = json!({"NetworkID": id(1), "EndpointID": endpoint, "SandboxKey": "/"});
+    let said = engine.refused("NetworkDriver.Join", &join);
+    assert!(said.contains("a sandbox key is needed"), "{said}");
+    for _ in 0..2 {
+        engine.end("Leave", &id(1), &endpoint);
+    }
+    join["SandboxKey"] = json!("/var/run/docker/netns/abc");
+    engine.granted("NetworkDriver.Join", &join);
+    for method in ["Leave", "Leave", "DeleteEndpoint", "Leave"] {
+        engine.end(method, &id(1), &endpoint);
+    }
     engine.granted("NetworkDriver.DeleteNetwork", &json!({"NetworkID": id(1)}));
     engine.assert_empty();
 }
@@ -136,6 +158,67 @@ fn ranges_ephemeral_ports_and_addresses_are_granted() {
     assert!(engine.refused(PROGRAM, &icmp).contains("IP protocol 1"));
 }
 
+/// The words of an engine that says again what a container publishes, with one of its private options.
+fn program(ports: &[(u16, u16)]) -> Value {
+    let binding = |(host, container): &(u16, u16)| {
+        json!({"Proto": 6, "IP": "", "Port": container, "HostIP": "", "HostPort": host,
+            "HostPortEnd": host})
+    };
+    let ports: Vec<Value> = ports.iter().map(binding).collect();
+    json!({"NetworkID": id(1), "EndpointID": id(7), "Options": {
+        "com.docker.network.driver.private.no_proxy_6to4": true,
+        "com.docker.network.portmap": ports}})
+}
+
+/// Engines of 29 say it again, without a word between, where an endpoint becomes a gateway of IPv6, too.
+#[test]
+fn ports_programmed_again_are_the_difference_and_chosen_ones_stay() {
+    let world = World::new();
+    let mut engine = world.engine();
+    engine.network(1);
+    let endpoint = engine.endpoint(1, 7);
+    engine.join(&id(1), &endpoint, "abcdef012345");
+    engine.granted(PROGRAM, &program(&[(8080, 80), (0, 81)]));
+    let shown = engine.daemon.ok(&["port", "abcdef012345"]).unwrap();
+    engine.granted(PROGRAM, &program(&[(8080, 80), (0, 81)]));
+    assert_eq!(engine.daemon.ok(&["port", "abcdef012345"]).unwrap(), shown);
+    engine.granted(PROGRAM, &program(&[(8081, 80), (0, 81)]));
+    assert!(!world.is_bound(8080) && world.is_bound(8081));
+    let kept = |text: &str| text.lines().find(|line| line.starts_with("81/")).map(str::to_owned);
+    assert_eq!(kept(&engine.daemon.ok(&["port", "abcdef012345"]).unwrap()), kept(&shown));
+}
+
+#[test]
+fn ports_are_granted_all_or_none_and_a_refusal_leaves_those_before() {
+    let world = World::new();
+    let mut engine = world.engine();
+    engine.network(1);
+    let endpoint = engine.endpoint(1, 7);
+    engine.join(&id(1), &endpoint, "abc");
+    let taken = world.host.netns().run(|| Ok(std::net::TcpListener::bind("0.0.0.0:8082")?));
+    let _taken = taken.unwrap();
+    let said = engine.refused(PROGRAM, &program(&[(8080, 80), (8082, 82)]));
+    assert!(said.contains("8082") && !world.is_bound(8080), "{said}");
+    engine.granted(PROGRAM, &program(&[(8080, 80)]));
+    engine.refused(PROGRAM, &program(&[(8080, 80), (8081, 81), (8082, 82)]));
+    assert!(world.is_bound(8080) && !world.is_bound(8081));
+}
+
+#[test]
+fn endpoint_without_ipv6_is_offered_no_gateway_of_ipv6() {
+    let world = World::new();
+    let mut engine = world.engine();
+    let mut network = super::network(&id(1), 1);
+    network["Options"]["com.docker.network.enable_ipv6"] = json!(true);
+    network["IPv6Data"] =
+        json!([{"AddressSpace": "LocalDefault", "Pool": "fd00:1::/64", "Gateway": "fd00:1::1/64"}]);
+    engine.granted("NetworkDriver.CreateNetwork", &network);
+    let endpoint = engine.endpoint(1, 7);
+    let join = json!({"NetworkID": id(1), "EndpointID": endpoint, "SandboxKey": "/x/abc"});
+    let joined = engine.granted("NetworkDriver.Join", &join);
+    assert_eq!((&joined["Gateway"], joined.get("GatewayIPv6")), (&json!("10.1.0.1"), None));
+}
+
 #[test]
 fn internal_network_offers_no_gateway_and_opens_nothing() {
     let world = World::new();
@@ -189,6 +272,26 @@ fn endpoint_whose_sandbox_ended_goes_by_itself() {
     netd_tests::eventually("the port of the dead", std::time::Duration::from_secs(30), gone)
         .unwrap();
     assert_eq!(engine.daemon.ok(&["ps", "--format", "{{.Names}}"]).unwrap(), "");
+}
+
+/// The engine's calls about the end met nobody, and are not made again.
+#[test]
+fn endpoint_whose_sandbox_ended_while_netd_was_down_goes_by_itself() {
+    let world = World::new();
+    let mut engine = world.engine();
+    engine.network(1);
+    let (dead, alive) = (engine.endpoint(1, 7), engine.endpoint(1, 8));
+    let interface = engine.join(&id(1), &dead, "abc");
+    let other = engine.join(&id(1), &alive, "def");
+    engine.granted(PROGRAM, &published(&id(1), &dead, 8080, 80));
+    engine.daemon.crash().unwrap();
+    world.host.ip(&["link", "delete", &interface]).unwrap();
+    let engine = world.engine();
+    let gone = || Ok((!world.is_bound(8080)).then_some(()));
+    netd_tests::eventually("the port of the dead", std::time::Duration::from_secs(30), gone)
+        .unwrap();
+    assert_eq!(engine.daemon.ok(&["ps", "--format", "{{.Names}}"]).unwrap(), "def");
+    assert!(world.has_link(&other));
 }
 
 #[test]

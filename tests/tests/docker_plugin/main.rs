@@ -11,6 +11,8 @@
 mod addresses;
 mod calls;
 mod endpoints;
+mod faults;
+mod members;
 mod networks;
 mod traces;
 
@@ -38,8 +40,13 @@ impl World {
 
     /// With further settings (TOML).
     fn engine_with(&self, settings: &str) -> Engine<'_> {
+        self.engine_in(&[], settings)
+    }
+
+    /// With variables of the daemon's environment, too.
+    fn engine_in(&self, environment: &[&str], settings: &str) -> Engine<'_> {
         let settings = format!("bridge = \"none\"\n{settings}");
-        let daemon = Daemon::start(&self.host, &settings).unwrap();
+        let daemon = Daemon::start_in_with(&self.host, environment, &settings).unwrap();
         let caller = Caller::connect(&daemon.places().plugin_socket()).unwrap();
         Engine { daemon, caller }
     }
