@@ -17,7 +17,10 @@ mod egress;
 mod faults;
 mod import;
 mod life;
+mod members;
 mod names;
+mod paths;
+mod pools;
 mod ports;
 mod projects;
 mod restarts;
@@ -96,11 +99,14 @@ fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let listed: [&[Scenario]; 11] = [
+    let listed: [&[Scenario]; 14] = [
         traffic::SCENARIOS,
+        members::SCENARIOS,
+        paths::SCENARIOS,
         egress::SCENARIOS,
         ports::SCENARIOS,
         addresses::SCENARIOS,
+        pools::SCENARIOS,
         words::SCENARIOS,
         names::SCENARIOS,
         life::SCENARIOS,

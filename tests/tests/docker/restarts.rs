@@ -12,11 +12,13 @@ use netd_tests::container::Transport;
 use netd_tests::eventually;
 
 use super::case::{Case, PORT, Running, reaches};
+use super::faults::nothing_left;
 use super::{Scenario, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     netd("A28 a connection through a published port outlives the engine's restart", live_restore),
     netd("A29 A36 the engine boots without netd, which arrives later and knows its pools", late),
+    netd("a container that was removed while netd was down leaves nothing", removed_meanwhile),
     netd("A30 the engine finds the driver by a spec and by a json file", discovery),
 ];
 
@@ -118,6 +120,21 @@ fn late(case: &Case<'_, '_>) -> Result<()> {
     let _servers = first.serve()?;
     let target = SocketAddr::new(case.address("first", "ours", false)?, PORT);
     reaches(&case.running("ours")?.netns, target)
+}
+
+/// With the engine's own IPAM an engine that was killed makes no call about its dead containers, and
+/// one that finds no driver gives its calls up.
+fn removed_meanwhile(case: &Case<'_, '_>) -> Result<()> {
+    case.ok(&["network", "create", "-d", "netd", "--subnet", "10.51.0.0/24", "app"])?;
+    case.run("web", "app", &["--ip", "10.51.0.77", "-p", "8080:7000"])?;
+    case.rig.crash_daemon()?;
+    case.rig.crash_engine()?;
+    case.rig.start_engine()?;
+    case.ok(&["rm", "-f", "web"])?;
+    case.rig.start_daemon()?;
+    eventually("the end of what was removed", COMES_BACK_WITHIN, || Ok(nothing_left(case).ok()))?;
+    // Its address and port are anybody's, at once.
+    case.run("later", "app", &["--ip", "10.51.0.77", "-p", "8080:7000"]).map(drop)
 }
 
 fn discovery(case: &Case<'_, '_>) -> Result<()> {

@@ -11,6 +11,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     both("G08 prune removes what nobody uses", prune),
     both("G04 unknown networks are not found", unknown),
     both("G05 a container is on a network once", twice),
+    both("G06 the host, nobody and another container share with no network", modes),
     both("G07 names may hold any characters", characters),
     both("G09 inspect shows what was asked for and who is there", inspect),
     netd("docker netd shows what docker itself can't", client_plugin),
@@ -53,6 +54,36 @@ fn twice(case: &Case<'_, '_>) -> Result<()> {
     let before = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
     let words = "endpoint with name web already exists in network app";
     case.refused_with(&["network", "connect", "app", "web"], words)?;
+    let after = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
+    ensure!(before == after, "{before}\n{after}");
+    Ok(())
+}
+
+fn modes(case: &Case<'_, '_>) -> Result<()> {
+    case.network("app", &[])?;
+    for (name, mode) in [("web", "app"), ("of-host", "host"), ("alone", "none")] {
+        case.ok(&Case::start(name, &["--network", mode]))?;
+    }
+    case.ok(&Case::start("side", &["--network", "container:web"]))?;
+    let before = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
+    let sharing = "container sharing network namespace with another container or host cannot be \
+                   connected to any other network";
+    let private = "container cannot be connected to multiple networks with one of the networks in \
+                   private (none) mode";
+    // Each engine has a sentence of its own about the host's network.
+    let refusals: [(&[&str], &str); 8] = [
+        (&["connect", "app", "of-host"], sharing),
+        (&["connect", "app", "side"], sharing),
+        (&["connect", "app", "alone"], private),
+        (&["connect", "host", "web"], "host network"),
+        (&["disconnect", "host", "of-host"], "host network"),
+        (&["connect", "none", "web"], private),
+        (&["disconnect", "host", "web"], "is not connected to"),
+        (&["disconnect", "app", "alone"], "is not connected to"),
+    ];
+    for (words, sentence) in refusals {
+        case.refused_with(&[&["network"], words].concat(), sentence)?;
+    }
     let after = case.ok(&["inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"])?;
     ensure!(before == after, "{before}\n{after}");
     Ok(())

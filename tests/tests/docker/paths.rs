@@ -1,0 +1,119 @@
+//! Ways between networks, and what fits through them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netd_tests::host::UPLINK;
+use netd_tests::outside::WORLD_V4;
+
+use super::case::{Case, PORT, Running, meets_nothing, reaches};
+use super::{Scenario, both, netd};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    netd("C05 routed networks answer the outside, and are apart from each other", routed),
+    both("C06 published port is reached from another network", published_elsewhere),
+    netd("C14 containers have the uplink's MTU, and large transfers pass", uplink_mtu),
+];
+
+/// Engines from 28 on let such networks reach each other as the outside does; netd keeps networks apart
+/// in every mode.
+fn routed(case: &Case<'_, '_>) -> Result<()> {
+    let modes = ["ipv4", "ipv6"]
+        .map(|family| format!("com.docker.network.bridge.gateway_mode_{family}=routed"));
+    for (name, n) in [("one", "51"), ("two", "52")] {
+        let (v4, v6) = (format!("10.{n}.0.0/24"), format!("fd00:{n}::/64"));
+        let pools = ["--ipv6", "--subnet", &v4, "--subnet", &v6, "-o", &modes[0], "-o", &modes[1]];
+        case.network(name, &pools)?;
+    }
+    let web = case.run("web", "one", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
+    let client = case.run("client", "two", &[])?;
+    let outside = Running { name: "outside".into(), netns: case.rig.outside.netns().clone() };
+    let _servers = web.serve()?;
+    for (v6, subnet) in [(false, "10.51.0.0/24"), (true, "fd00:51::/64")] {
+        let target = case.address("web", "one", v6)?;
+        let host = case.uplinks()[usize::from(v6)].to_string();
+        case.rig.outside.ip(&["route", "add", subnet, "via", &host])?;
+        let answers = outside.pings(target);
+        let reached = reaches(&outside.netns, SocketAddr::new(target, PORT));
+        case.rig.outside.ip(&["route", "del", subnet])?;
+        ensure!(answers?, "{target} is silent");
+        reached?;
+        ensure!(!client.pings(target)?, "{target} answers another network");
+        meets_nothing(&client.netns, SocketAddr::new(target, PORT))?;
+    }
+    Ok(())
+}
+
+fn published_elsewhere(case: &Case<'_, '_>) -> Result<()> {
+    case.dual("one", 51)?;
+    case.dual("two", 52)?;
+    let web = case.run("web", "two", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
+    let client = case.run("client", "one", &[])?;
+    let _servers = web.serve()?;
+    for address in [case.uplinks()[0], [10, 52, 0, 1].into(), [10, 51, 0, 1].into()] {
+        reaches(&client.netns, SocketAddr::new(address, 8080))?;
+    }
+    // Not by the container's own address and port.
+    meets_nothing(&client.netns, SocketAddr::new(case.address("web", "two", false)?, PORT))?;
+    reaches(&client.netns, SocketAddr::new(case.uplinks()[1], 8080))
+}
+
+/// More than any buffer on the way takes at once.
+const TRANSFER_LEN: usize = 4 << 20;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn uplink_mtu(case: &Case<'_, '_>) -> Result<()> {
+    let outcome = [1400, 9000].into_iter().try_for_each(|mtu| {
+        case.rig.host.ip(&["link", "set", UPLINK, "mtu", &mtu.to_string()])?;
+        with_uplink_of(case, mtu).with_context(|| format!("uplink of {mtu}"))
+    });
+    case.rig.host.ip(&["link", "set", UPLINK, "mtu", "1500"])?;
+    outcome
+}
+
+/// The far end of the uplink keeps its 1500.
+fn with_uplink_of(case: &Case<'_, '_>, mtu: u32) -> Result<()> {
+    case.network("app", &[])?;
+    let web = case.run("web", "app", &["-p", "8080:7000"])?;
+    let shown = case.exec("web", &["ip", "link", "show", "eth0"])?.stdout;
+    ensure!(shown.contains(&format!("mtu {mtu} ")), "{shown}");
+    let outside = case.rig.outside.netns();
+    let inward = SocketAddr::new(case.uplinks()[0], 8080);
+    transfer(&web.netns, ([0, 0, 0, 0], PORT).into(), outside, inward).context("inward")?;
+    let outward = SocketAddr::new(WORLD_V4.into(), 9000);
+    transfer(outside, outward, &web.netns, outward).context("outward")?;
+    case.ok(&["rm", "-f", "web"])?;
+    case.ok(&["network", "rm", "app"]).map(drop)
+}
+
+/// A client sends as much as was said, and the server as much back.
+fn transfer(
+    server: &netd_tests::Netns,
+    listens: SocketAddr,
+    client: &netd_tests::Netns,
+    target: SocketAddr,
+) -> Result<()> {
+    let listener = server.run(|| Ok(TcpListener::bind(listens)?))?;
+    let connect = || Ok(TcpStream::connect_timeout(&target, PATIENCE)?);
+    let mut asking = patient(client.run(connect).context("connecting")?)?;
+    let mut serving = patient(listener.accept()?.0)?;
+    std::thread::scope(|scope| {
+        let echo = scope.spawn(move || -> Result<()> {
+            let mut heard = vec![0; TRANSFER_LEN];
+            serving.read_exact(&mut heard).context("the server hears")?;
+            serving.write_all(&heard).context("the server says")
+        });
+        asking.write_all(&vec![7; TRANSFER_LEN]).context("the client says")?;
+        let mut heard = vec![0; TRANSFER_LEN];
+        asking.read_exact(&mut heard).context("the client hears")?;
+        echo.join().expect("a server returns")
+    })
+}
+
+fn patient(stream: TcpStream) -> Result<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
