@@ -14,6 +14,7 @@ mod netlink;
 pub mod netns;
 mod record;
 pub mod resolver;
+mod routers;
 pub mod sockets;
 mod sysctl;
 mod veth;

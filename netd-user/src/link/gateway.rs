@@ -78,7 +78,7 @@ fn configure(name: &str, link: &GatewayLink) -> Result<(), LinkError> {
     sysctl::write(name, sysctl::LOOSE_PATHS)?;
     sysctl::write(name, sysctl::FORGETFUL_IPV4)?;
     sysctl::write_ipv6(name, link.ipv6)?;
-    if link.ipv6 { sysctl::write(name, sysctl::FORWARD_IPV6) } else { Ok(()) }
+    if link.ipv6 { sysctl::forward_ipv6(name) } else { Ok(()) }
 }
 
 /// Without a carrier the kernel makes no link-local address, and neighbour discovery wants one.

@@ -1,11 +1,12 @@
 //! Settings of single interfaces under /proc/sys/net, in the calling thread's namespace.
 //!
-//! Law: only settings of interfaces that are ours; nothing under `all` or `default`.
+//! Law: only settings of interfaces that are ours; nothing under `all` or `default`. What is lent for
+//! a moment is in `routers`.
 
 use std::fs;
 use std::path::PathBuf;
 
-use super::LinkError;
+use super::{LinkError, routers};
 use crate::fault;
 
 /// An interface's settings, written before it comes up.
@@ -53,7 +54,7 @@ pub(super) const KEEP_IPV4: &[Setting] = &[ipv4("forwarding", "0")];
 pub(super) const LOOSE_PATHS: &[Setting] = &[ipv4("rp_filter", "2")];
 
 /// A gateway device forwards IPv6.
-pub(super) const FORWARD_IPV6: &[Setting] = &[ipv6("forwarding", "1")];
+const FORWARD_IPV6: Setting = ipv6("forwarding", "1");
 
 /// Neighbours are believed for a second or two. The kernel has one neighbour table for all namespaces
 /// (`gc_thresh3`, 1 024 entries) and keeps an entry as long as it is believed; asking again costs
@@ -72,15 +73,31 @@ const fn neighbors(family: &'static str) -> Setting {
 pub(super) fn write(interface: &str, settings: &[Setting]) -> Result<(), LinkError> {
     for setting in settings {
         fault::point();
-        let path = setting.path(interface);
-        match fs::write(&path, setting.value) {
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && settings == WITHOUT_IPV6 => {}
-            Err(source) => return Err(LinkError::File { action: "write", path, source }),
-            Ok(()) => {}
+        match put(interface, setting) {
+            Err(LinkError::File { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound && settings == WITHOUT_IPV6 => {}
+            written => written?,
         }
     }
     Ok(())
+}
+
+fn put(interface: &str, setting: &Setting) -> Result<(), LinkError> {
+    let path = setting.path(interface);
+    fs::write(&path, setting.value).map_err(|source| LinkError::File {
+        action: "write",
+        path,
+        source,
+    })
+}
+
+/// Makes the interface forward IPv6. Even to say so again would cost the host its learned routers.
+pub(super) fn forward_ipv6(interface: &str) -> Result<(), LinkError> {
+    if forwards(interface, "ipv6") {
+        return Ok(());
+    }
+    fault::point();
+    routers::kept(|| put(interface, &FORWARD_IPV6))
 }
 
 /// Turns the interface's part in IPv6 on or off.

@@ -286,3 +286,30 @@ fn containers_inherit_the_uplinks_mtu() {
         assert!(link.contains(wanted), "{link}");
     }
 }
+
+/// The kernel forgets learned routers as soon as an interface begins to forward IPv6.
+#[test]
+fn router_that_the_host_has_learned_stays_and_leads_containers_out() {
+    let world = World::new();
+    world.host.ip(&["-6", "route", "delete", "default"]).unwrap();
+    let learned = || -> anyhow::Result<bool> {
+        let said = world.host.exec("ip", &["-6", "route", "show", "default", "proto", "ra"])?;
+        Ok(!said.stdout.is_empty())
+    };
+    eventually("the router's advertisement", Duration::from_secs(20), || {
+        world.outside.advertise_router(1_800)?;
+        Ok(learned()?.then_some(()))
+    })
+    .unwrap();
+    for round in ["first", "second"] {
+        let daemon = world.daemon();
+        assert!(learned().unwrap(), "lost as the {round} daemon started");
+        network(&daemon, round, &[]);
+        let a = container(&daemon, round, round, &[]);
+        assert!(learned().unwrap(), "lost to a network of the {round} daemon");
+        assert!(a.pings(WORLD_V6.into()).unwrap(), "no way out by the router");
+        daemon.crash().unwrap();
+    }
+    let accepts = world.host.exec("sysctl", &["-n", "net.ipv6.conf.eth0.accept_ra"]).unwrap();
+    assert_eq!(accepts.stdout, b"1\n");
+}
