@@ -68,7 +68,7 @@ impl Default for CompileSettings {
 pub struct FlowTimeouts {
     /// TCP before a reply.
     pub tcp_syn_s: u32,
-    /// Established TCP.
+    /// Established TCP. Who keeps a connection open all day and says nothing for hours finds it again.
     pub tcp_established_s: u32,
     /// TCP after a FIN.
     pub tcp_fin_s: u32,
@@ -88,7 +88,7 @@ impl Default for FlowTimeouts {
     fn default() -> Self {
         Self {
             tcp_syn_s: 30,
-            tcp_established_s: 7_440,
+            tcp_established_s: 86_400,
             tcp_fin_s: 30,
             tcp_rst_s: 10,
             udp_s: 30,

@@ -19,7 +19,7 @@ const NOW: u32 = 100_000;
 const CAPACITY: u32 = 40_000;
 const CONFIG_VALUE: Config = Config {
     tcp_syn_s: 30,
-    tcp_established_s: 7_440,
+    tcp_established_s: 86_400,
     udp_s: 30,
     udp_assured_s: 180,
     ..Config::ZERO
@@ -185,16 +185,18 @@ fn pair_of_which_either_entry_moved_since_it_was_read_stays() {
 }
 
 #[test]
-fn idle_tcp_of_two_hours_outlives_every_sweep_and_goes_after_its_timeout() {
+fn idle_tcp_of_four_hours_outlives_every_sweep_and_goes_after_its_timeout() {
+    let timeout = crate::compile::FlowTimeouts::default().tcp_established_s;
+    assert_eq!(CONFIG_VALUE.tcp_established_s, timeout, "what is shown here is the default's");
     let place = Place::new();
     let v4: [Entry<Ipv4>; 2] = pair(1, TCP, [NOW, NOW - 1]);
     let v6: [Entry<Ipv6>; 2] = pair(1, TCP, [NOW - 1, NOW]);
     place.put(&FLOWS_V4, &v4);
     place.put(&FLOWS_V6, &v6);
-    for now_s in (NOW..=NOW + 7_440).step_by(60) {
+    for now_s in (NOW..=NOW + 4 * 3_600).step_by(60).chain([NOW + timeout]) {
         assert_eq!(sweep_all(&place, now_s).removed, 0, "after {} seconds", now_s - NOW);
     }
-    assert_eq!(sweep_all(&place, NOW + 7_441).removed, 4);
+    assert_eq!(sweep_all(&place, NOW + timeout + 1).removed, 4);
 }
 
 #[test]
