@@ -18,6 +18,7 @@ pub mod load;
 pub mod meddler;
 pub mod netns;
 pub mod outside;
+pub mod path;
 pub mod plugin;
 pub mod process;
 pub mod raw;

@@ -22,6 +22,8 @@ pub struct Answer {
     pub seen_as: SocketAddr,
     /// Where the answer came from, as the client saw it.
     pub from: SocketAddr,
+    /// The port that the client asked from.
+    pub own_port: u16,
     /// What the server echoed.
     pub echo: Vec<u8>,
 }
@@ -31,11 +33,12 @@ fn encode(peer: SocketAddr, request: &[u8]) -> Vec<u8> {
     [format!("{}\n", canonical(peer)).as_bytes(), request].concat()
 }
 
-fn decode(from: SocketAddr, answer: &[u8]) -> Result<Answer> {
+fn decode((own, from): (SocketAddr, SocketAddr), answer: &[u8]) -> Result<Answer> {
     let text =
         answer.iter().position(|&byte| byte == b'\n').context("an answer without an address")?;
     let seen_as = std::str::from_utf8(&answer[..text])?.parse()?;
-    Ok(Answer { seen_as, from: canonical(from), echo: answer[text + 1..].to_vec() })
+    let echo = answer[text + 1..].to_vec();
+    Ok(Answer { seen_as, from: canonical(from), own_port: own.port(), echo })
 }
 
 /// An IPv4 address is one, also on a socket that serves both families.
@@ -51,7 +54,8 @@ mod tests {
     fn answer_is_read_back_as_it_was_written() {
         let peer: SocketAddr = "[::ffff:10.0.0.1]:4".parse().unwrap();
         let from = "10.0.0.2:80".parse().unwrap();
-        let answer = decode(from, &encode(peer, b"a\nb")).unwrap();
+        let answer = decode((peer, from), &encode(peer, b"a\nb")).unwrap();
+        assert_eq!(answer.own_port, 4);
         assert_eq!(answer.seen_as, "10.0.0.1:4".parse().unwrap());
         assert_eq!((answer.from, answer.echo), (from, b"a\nb".to_vec()));
     }

@@ -30,14 +30,14 @@ pub fn ask_tcp(target: SocketAddr, request: &[u8]) -> Result<Answer> {
 
 fn converse(mut stream: TcpStream, request: &[u8]) -> Result<Answer> {
     // Asked first: a connection that has ended has no peer.
-    let peer = stream.peer_addr()?;
+    let ends = (stream.local_addr()?, stream.peer_addr()?);
     stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
     stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
     stream.write_all(request)?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    decode(peer, &answer)
+    decode(ends, &answer)
 }
 
 /// As `udp_request`, from where the program runs.
@@ -51,5 +51,5 @@ pub fn ask_udp(target: SocketAddr, request: &[u8]) -> Result<Answer> {
     let mut answer = vec![0; DATAGRAM_LEN_MAX];
     let exchange = socket.send_to(request, target).and_then(|_| socket.recv_from(&mut answer));
     let (len, from) = exchange.with_context(|| format!("udp {target}"))?;
-    decode(from, &answer[..len])
+    decode((socket.local_addr()?, from), &answer[..len])
 }

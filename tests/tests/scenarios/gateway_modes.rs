@@ -163,14 +163,8 @@ fn isolated_network_has_no_address_of_the_host_and_no_way_out() {
 #[test]
 fn trusted_interface_alone_reaches_published_ports_by_the_containers_own_addresses() {
     let world = World::new();
-    let link = ["link", "add", "second", "type", "veth", "peer", "name", "eth1", "netns"];
-    world.outside.ip(&[&link[..], &[world.host.name()]].concat()).unwrap();
-    world.outside.ip(&["address", "add", "192.0.2.1/24", "dev", "second"]).unwrap();
-    world.outside.ip(&["address", "add", "2001:db8:9::1/64", "dev", "second", "nodad"]).unwrap();
-    world.outside.ip(&["link", "set", "second", "up"]).unwrap();
-    world.host.ip(&["address", "add", "192.0.2.2/24", "dev", "eth1"]).unwrap();
-    world.host.ip(&["address", "add", "2001:db8:9::2/64", "dev", "eth1", "nodad"]).unwrap();
-    world.host.ip(&["link", "set", "eth1", "up"]).unwrap();
+    let second = world.outside.plug_second(&world.host).unwrap();
+    let [v4, v6] = second.host_addresses().map(|address| address.to_string());
     let daemon = world.daemon();
     let trust = "com.docker.network.bridge.trusted_host_interfaces=absent0:eth1";
     network(&daemon, "app", &[&["-o", trust], &SUBNETS[..]].concat());
@@ -178,8 +172,8 @@ fn trusted_interface_alone_reaches_published_ports_by_the_containers_own_address
     let _servers = (web.serve_all(7000).unwrap(), web.serve_all(7001).unwrap());
     lead_outside_to_containers(&world);
     assert_eq!(reached(&world, &web, 7000), [[false; 2]; 2], "eth0 is not trusted");
-    world.outside.ip(&["route", "replace", "10.77.0.0/24", "via", "192.0.2.2"]).unwrap();
-    world.outside.ip(&["-6", "route", "replace", "fd77::/64", "via", "2001:db8:9::2"]).unwrap();
+    world.outside.ip(&["route", "replace", "10.77.0.0/24", "via", &v4]).unwrap();
+    world.outside.ip(&["-6", "route", "replace", "fd77::/64", "via", &v6]).unwrap();
     assert_eq!(reached(&world, &web, 7000), [[true; 2]; 2]);
     assert_eq!(reached(&world, &web, 7001), [[false; 2]; 2], "not published");
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use netd_tests::outside::{ROUTER_V4, ROUTER_V6, WORLD_V4, WORLD_V6};
+use netd_tests::path::{FAR_V4, FAR_V6, Far, ping};
 use netd_tests::process::run;
 use netd_tests::{Netns, eventually::eventually};
 use nix::errno::Errno;
@@ -13,7 +14,6 @@ use nix::sys::socket::{
 };
 use std::os::fd::AsRawFd as _;
 
-use super::errors::{FAR, far};
 use super::{World, container, network};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -63,33 +63,28 @@ fn read_error(socket: &UdpSocket) -> Option<(IpAddr, u8)> {
     })
 }
 
-/// What `ping` says of one echo request that may take so many hops.
-fn ping(netns: &Netns, target: IpAddr, hops: i32) -> String {
-    let (hops, target) = (hops.to_string(), target.to_string());
-    let mut command = std::process::Command::new("ping");
-    command.args(["-n", "-c", "1", "-W", "5", "-t", &hops, &target]);
-    let said = netns.run(|| netd_tests::process::output(&mut command, b"")).unwrap();
-    String::from_utf8_lossy(&said.stdout).into_owned()
-}
-
 #[test]
 fn traceroute_from_a_container_shows_gateway_routers_and_target_by_udp_and_by_icmp() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &["--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"]);
     let a = container(&daemon, "c1", "app", &[]);
-    let _far = far(&world);
+    let _far = Far::behind(&world.outside).unwrap();
     let paths: [[IpAddr; 3]; 2] = [
-        ["10.77.0.1".parse().unwrap(), ROUTER_V4.into(), FAR[0].parse().unwrap()],
-        ["fd77::1".parse().unwrap(), ROUTER_V6.into(), FAR[1].parse().unwrap()],
+        ["10.77.0.1".parse().unwrap(), ROUTER_V4.into(), FAR_V4.into()],
+        ["fd77::1".parse().unwrap(), ROUTER_V6.into(), FAR_V6.into()],
     ];
     for path in paths {
         let target = path[2];
         let (exceeded, unreachable) = if target.is_ipv6() { (3, 1) } else { (11, 3) };
-        for (hops, hop) in (1..).zip(path) {
+        for (hops, hop) in (1u8..).zip(path) {
             let kind = if hop == target { unreachable } else { exceeded };
-            assert_eq!(complainer(&a.netns, target, hops), (hop, kind), "{hops} hops by UDP");
-            let said = ping(&a.netns, target, hops);
+            assert_eq!(
+                complainer(&a.netns, target, hops.into()),
+                (hop, kind),
+                "{hops} hops by UDP"
+            );
+            let said = ping(&a.netns, target, hops).unwrap();
             let says = if hop == target {
                 format!("from {hop}: icmp_seq=1")
             } else {

@@ -171,18 +171,7 @@ fn network_of_two_addresses_holds_two_containers_without_a_gateway() {
     }
 }
 
-/// A second link of the host, on which the outside has `192.0.2.1` and `2001:db8:9::1`.
-fn second_link(world: &World) {
-    let link = ["link", "add", "second", "type", "veth", "peer", "name", "eth1", "netns"];
-    world.outside.ip(&[&link[..], &[world.host.name()]].concat()).unwrap();
-    world.outside.ip(&["address", "add", "192.0.2.1/24", "dev", "second"]).unwrap();
-    world.outside.ip(&["address", "add", "2001:db8:9::1/64", "dev", "second", "nodad"]).unwrap();
-    world.outside.ip(&["link", "set", "second", "up"]).unwrap();
-    world.host.ip(&["address", "add", "192.0.2.2/24", "dev", "eth1"]).unwrap();
-    world.host.ip(&["address", "add", "2001:db8:9::2/64", "dev", "eth1", "nodad"]).unwrap();
-    world.host.ip(&["link", "set", "eth1", "up"]).unwrap();
-}
-
+/// The addresses of the host and of the outside on a second link.
 const SECOND: [&str; 2] = ["192.0.2.2", "2001:db8:9::2"];
 const SECOND_ROUTER: [&str; 2] = ["192.0.2.1", "2001:db8:9::1"];
 
@@ -194,7 +183,7 @@ fn second(texts: [&str; 2]) -> [IpAddr; 2] {
 #[test]
 fn replies_leave_by_the_uplink_that_the_request_came_in_on() {
     let world = World::new();
-    second_link(&world);
+    let _second = world.outside.plug_second(&world.host).unwrap();
     for (family, (own, router)) in
         ["-4", "-6"].into_iter().zip(SECOND.into_iter().zip(SECOND_ROUTER))
     {
@@ -224,7 +213,7 @@ fn replies_leave_by_the_uplink_that_the_request_came_in_on() {
 #[test]
 fn masquerade_takes_the_address_of_the_uplink_that_the_route_leads_out_of() {
     let world = World::new();
-    second_link(&world);
+    let _second = world.outside.plug_second(&world.host).unwrap();
     world.host.ip(&["route", "add", "203.0.113.0/24", "via", "192.0.2.1"]).unwrap();
     world.host.ip(&["-6", "route", "add", "2001:db8:2::/64", "via", "2001:db8:9::1"]).unwrap();
     let daemon = world.daemon();
@@ -259,7 +248,7 @@ fn link_without_a_default_route_serves_published_ports_and_is_masqueraded_to() {
     let ports = ["-p", "8080:7000/tcp", "-p", "8080:7000/udp"];
     let web = container(&daemon, "web", "app", &ports);
     let _servers = web.serve_all(7000).unwrap();
-    second_link(&world);
+    let _second = world.outside.plug_second(&world.host).unwrap();
     let patience = std::time::Duration::from_secs(10);
     for (own, router) in second(SECOND).into_iter().zip(second(SECOND_ROUTER)) {
         let (published, far) = (SocketAddr::new(own, 8080), SocketAddr::new(router, 7000));
