@@ -16,8 +16,11 @@ use nix::unistd::Pid;
 use crate::daemon::Said;
 use crate::{Host, Netns, eventually, process};
 
+/// Names the directory of an engine to use instead of the machine's own: unpacked packages, with all
+/// that they need down to the C library.
+const ANOTHER: &str = "NETD_ENGINE";
 /// The engine, and its client of the same version: another may come first on the search path.
-pub const ENGINE: &str = "/usr/sbin/dockerd";
+const ENGINE: &str = "/usr/sbin/dockerd";
 /// What runs its containers, and its socket.
 const KEEPER: &str = "/usr/bin/containerd";
 const KEEPER_SOCKET: &str = "containerd.sock";
@@ -30,11 +33,13 @@ const STOPS_WITHIN: Duration = Duration::from_mins(1);
 const CLIENT_DEADLINE: Duration = Duration::from_mins(15);
 
 /// The engine looks for plugins under `/run/docker` and `/etc/docker` and for control groups under
-/// `/sys/fs/cgroup`, whatever it is told: it gets its own of each.
+/// `/sys/fs/cgroup`, whatever it is told: it gets its own of each. Programs of another version lie
+/// over the machine's, with their libraries.
 const ENTER: &str = r#"
 set -eu
-directory=$1 plugins=$2 tests=$3
-shift 3
+directory=$1 plugins=$2 tests=$3 another=$4
+shift 4
+[ -z "$another" ] || mount -t overlay -o "lowerdir=$another/usr:/usr" overlay /usr
 mount -t tmpfs tmpfs "$directory/run"
 mkdir -p "$directory/run/docker/plugins" "$directory/run/lock" "$directory/run/$(basename "$tests")"
 mount --bind "$plugins" "$directory/run/docker/plugins"
@@ -62,6 +67,8 @@ pub struct Grounds<'host> {
 /// A running engine; it ends with the value, by force.
 pub struct Engine<'host> {
     directory: PathBuf,
+    // Whose mounts it sees.
+    anchor: u32,
     child: Child,
     host: &'host Host,
 }
@@ -69,13 +76,15 @@ pub struct Engine<'host> {
 impl<'host> Grounds<'host> {
     /// Makes the mounts. `plugins` is where the engine finds plugins' sockets.
     pub fn prepare(host: &'host Host, plugins: &Path) -> Result<Self> {
-        ensure!(Path::new(ENGINE).exists(), "no Docker engine; remedy: `cargo xtask setup`");
+        let another = std::env::var(ANOTHER).unwrap_or_default();
+        let engine = format!("{another}{ENGINE}");
+        ensure!(Path::new(&engine).exists(), "no engine at {engine}; remedy: `cargo xtask setup`");
         let directory = host.directory().join("engine");
         for below in ["run", "data", "exec", "etc", "work", "discovery"] {
             fs::create_dir_all(directory.join(below))?;
         }
         let shown = |path: &Path| path.display().to_string();
-        let places = [shown(&directory), shown(plugins), crate::lab::ROOT.to_owned()];
+        let places = [shown(&directory), shown(plugins), crate::lab::ROOT.to_owned(), another];
         let enter = ["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"];
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
         let words = [&enter[..], &places, &["sleep", "infinity"]].concat();
@@ -128,7 +137,8 @@ impl<'host> Grounds<'host> {
         let own = own_arguments(self.host, &self.directory);
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let child = self.enter(ENGINE, &[&own[..], arguments].concat())?;
-        let mut engine = Engine { directory: self.directory.clone(), child, host: self.host };
+        let (directory, anchor) = (self.directory.clone(), self.anchor.id());
+        let mut engine = Engine { directory, anchor, child, host: self.host };
         engine.wait_until_ready().with_context(|| format!("its log:\n{}", engine.log()))?;
         Ok(engine)
     }
@@ -156,12 +166,7 @@ impl<'host> Engine<'host> {
 
     /// Runs its client, whatever it answers.
     pub fn docker(&self, arguments: &[&str]) -> Result<Said> {
-        let socket = format!("unix://{}", self.socket().display());
-        let mut command = Command::new(CLIENT);
-        // Nobody's own configuration: plugins of the command line are found below this one.
-        command.env("DOCKER_CONFIG", self.directory.join("config"));
-        command.args(["-H", &socket]).args(arguments);
-        let output = process::output(&mut command, b"")?;
+        let output = process::output(self.command(CLIENT).args(arguments), b"")?;
         Ok(Said {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -178,16 +183,35 @@ impl<'host> Engine<'host> {
 
     /// Runs a program that finds this engine by its environment, as compose does. It may take as long
     /// as an image takes to be made.
-    pub fn client(&self, program: &Path, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
-        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
-        command.env("DOCKER_CONFIG", self.directory.join("config"));
-        // The client of the engine's own version comes first.
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(arguments);
-        let output = process::output_within(CLIENT_DEADLINE, &mut command, b"")?;
+    pub fn client(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command(program);
+        let output = process::output_within(CLIENT_DEADLINE, command.args(arguments), b"")?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "`{command:?}` failed: {said}");
         Ok(said)
+    }
+
+    /// A client's program, of the engine's own version: it sees the same mounts.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &self.anchor.to_string(), program]);
+        command.env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        // Nobody's own configuration: plugins of the command line are found below this one.
+        command.env("DOCKER_CONFIG", self.directory.join("config"));
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    /// Its version, and compose's.
+    pub fn says(&self) -> Result<String> {
+        let compose = self.client_says("docker-compose", &["version", "--short"])?;
+        let engine = self.ok(&["version", "--format", "{{.Server.Version}}"])?;
+        Ok(format!("engine {engine}, compose {compose}"))
+    }
+
+    fn client_says(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = process::output(self.command(program).args(arguments), b"")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Its API's socket.

@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod demo;
+mod engines;
 mod fuzz;
 mod kernels;
 mod lint;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, then the count of what the run left behind, then the total alone
-//! on the last line. `cargo xtask test docker [SCENARIO…]` runs those of the Docker plugin alone.
+//! on the last line. `cargo xtask test docker [--engine RELEASE] [SCENARIO…]` runs those of the Docker
+//! plugin alone, with this machine's engine or with that of another release of Debian.
 
 mod leaks;
 mod tally;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::{run, setup};
+use crate::{engines, run, setup};
 use leaks::Census;
 use tally::Tally;
 
@@ -21,6 +22,10 @@ const NEXT_VERSION: [&str; 7] =
 const DOCKER: &str = "docker";
 const DOCKER_TESTS: [&str; 6] =
     ["--package", "netd-tests", "--test", "docker_plugin", "--test", "docker"];
+/// Asks for another engine than this machine's.
+const ENGINE: &str = "--engine";
+/// Tells the tests where it is.
+const ENGINE_PLACE: &str = "NETD_ENGINE";
 
 /// Runs the tests whose names contain one of `filters`, or all; after `docker`, those with an engine.
 #[allow(clippy::unnecessary_wraps, reason = "every chore has this form; this one exits by itself")]
@@ -46,7 +51,7 @@ fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     }
     if let Some((DOCKER, scenarios)) = filters.split_first().map(|(it, rest)| (it.as_str(), rest)) {
         run::run(&mut run::cargo(&["build", "--workspace"]))?;
-        return suite(&DOCKER_TESTS, scenarios, tally);
+        return docker(scenarios, tally);
     }
     run::run(&mut run::cargo(&["build", "--workspace"]))?;
     run::run(&mut run::cargo(&["test", "--workspace", "--no-run"]))?;
@@ -59,13 +64,30 @@ fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Runs the tests of Docker; the first words may ask for another engine.
+fn docker(words: &[String], tally: &mut Tally) -> Result<()> {
+    let (release, scenarios) = match words {
+        [option, release, scenarios @ ..] if option == ENGINE => (Some(release), scenarios),
+        scenarios => (None, scenarios),
+    };
+    let mut command = tests(&DOCKER_TESTS, scenarios);
+    if let Some(release) = release {
+        command.env(ENGINE_PLACE, engines::ensure(release)?);
+    }
+    tally.add(stream(&mut command)?);
+    Ok(())
+}
+
 /// Runs one cargo call's tests; what they say is shown as it comes, and counted.
 fn suite(packages: &[&str], filters: &[String], tally: &mut Tally) -> Result<()> {
+    tally.add(stream(&mut tests(packages, filters))?);
+    Ok(())
+}
+
+fn tests(packages: &[&str], filters: &[String]) -> Command {
     let mut command = run::cargo(&["test", "--no-fail-fast"]);
     command.args(packages).arg("--").args(filters);
-    let counted = stream(&mut command)?;
-    tally.add(counted);
-    Ok(())
+    command
 }
 
 fn stream(command: &mut Command) -> Result<Tally> {

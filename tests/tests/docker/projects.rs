@@ -158,7 +158,7 @@ impl<'case, 'rig, 'host> Example<'case, 'rig, 'host> {
     fn run(&self, verb: &str) -> Result<()> {
         let driver = format!("NETD_EXAMPLES_DRIVER={}", self.driver);
         let script = self.script.to_string_lossy();
-        self.case.rig.engine().client(Path::new("env"), &[&driver, &script, verb]).map(drop)
+        self.case.rig.engine().client("env", &[&driver, &script, verb]).map(drop)
     }
 
     fn down(&self) -> Result<()> {
@@ -307,7 +307,7 @@ fn twenty_times(case: &Case<'_, '_>) -> Result<()> {
     fs::write(&file, TWENTY)?;
     let compose = |verb: &[&str]| {
         let words = [&["-f", &file], verb].concat();
-        case.rig.engine().client(Path::new("docker-compose"), &words)
+        case.rig.engine().client("docker-compose", &words)
     };
     let before = left_by_projects(case)?;
     for _ in 0..20 {
