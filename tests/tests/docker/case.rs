@@ -8,15 +8,18 @@ use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
 use netd_tests::daemon::Said;
 use netd_tests::engine::{Grounds, IMAGE};
+use netd_tests::host::UPLINK;
 use netd_tests::wire::{Server, tcp_echo_server, udp_echo_server};
 use netd_tests::{Daemon, Engine, Host, Netns, Outside, eventually};
 
 /// Every server listens here, in the container.
 pub(super) const PORT: u16 = 7000;
+/// What most scenarios publish it as.
+pub(super) const PUBLISHED: [&str; 4] = ["-p", "8080:7000", "-p", "8080:7000/udp"];
 /// The engine has a default network already; Prometheus in a container asks for the metrics.
 const SETTINGS: &str = "bridge = \"none\"\nmetrics-addr = \"0.0.0.0:9959\"";
 /// How long the engine and the kernel may take over what ends by itself.
-const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
 /// A driver: a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +198,54 @@ impl<'rig, 'host> Case<'rig, 'host> {
         [self.rig.host.v4().into(), self.rig.host.v6().into()]
     }
 
+    /// A port of the host's on its uplink.
+    pub(super) fn published(&self, port: u16) -> [SocketAddr; 2] {
+        self.uplinks().map(|address| SocketAddr::new(address, port))
+    }
+
+    /// Does something while the host has other addresses on its uplink, too.
+    pub(super) fn with_other_addresses(
+        &self,
+        work: impl FnOnce([IpAddr; 2]) -> Result<()>,
+    ) -> Result<()> {
+        const OTHERS: [(&str, &str); 2] = [("198.51.100.210", "24"), ("2001:db8:1::210", "64")];
+        let change = |verb: &str| {
+            OTHERS.iter().try_for_each(|(address, len)| {
+                let prefix = format!("{address}/{len}");
+                self.rig.host.ip(&["address", verb, &prefix, "dev", UPLINK, "nodad"])
+            })
+        };
+        let others = [OTHERS[0].0.parse()?, OTHERS[1].0.parse()?];
+        change("add")?;
+        let done = work(others);
+        change("delete")?;
+        done
+    }
+
+    /// A container's address of each family on a network.
+    pub(super) fn addresses(&self, container: &str, network: &str) -> Result<[IpAddr; 2]> {
+        Ok([self.address(container, network, false)?, self.address(container, network, true)?])
+    }
+
+    /// What the driver shows of a container's ports, in the lines of `docker port`.
+    pub(super) fn ports_of(&self, container: &str) -> Result<String> {
+        match self.driver {
+            Driver::Netd => {
+                let key = ["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", container];
+                let key = self.ok(&key)?;
+                self.rig.daemon().ok(&["port", key.rsplit('/').next().unwrap_or_default()])
+            }
+            Driver::Bridge => self.ok(&["port", container]),
+        }
+    }
+
+    /// Runs a program of the host's that must succeed; what it says, without the last line's end.
+    pub(super) fn host_says(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let said = self.rig.host.exec(program, arguments)?;
+        ensure!(said.status.success(), "{program} {}: {said:?}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&said.stdout).trim_end().to_owned())
+    }
+
     /// The host's FORWARD policy and rules, NAT and filter of IPv4.
     pub(super) fn iptables(&self) -> Result<String> {
         let said = self.rig.host.exec("iptables-save", &[])?;
@@ -229,26 +280,44 @@ impl Running {
 
     /// Whether an address answers one ICMP echo request from here.
     pub(super) fn pings(&self, target: IpAddr) -> Result<bool> {
-        self.netns.run(|| {
-            let mut command = std::process::Command::new("ping");
-            command.args(["-n", "-q", "-c", "1", "-W", "2", &target.to_string()]);
-            Ok(netd_tests::process::output(&mut command, b"")?.status.success())
-        })
+        pings(&self.netns, target)
     }
 }
 
-/// Asks over both protocols.
+/// Whether an address answers one ICMP echo request from a namespace.
+pub(super) fn pings(from: &Netns, target: IpAddr) -> Result<bool> {
+    from.run(|| {
+        let mut command = std::process::Command::new("ping");
+        command.args(["-n", "-q", "-c", "1", "-W", "2", &target.to_string()]);
+        Ok(netd_tests::process::output(&mut command, b"")?.status.success())
+    })
+}
+
+/// Asks over both protocols; who was asked answers.
 pub(super) fn reaches(from: &Netns, target: SocketAddr) -> Result<()> {
     for transport in Transport::ALL {
-        transport.ask(from, target).with_context(|| format!("{} {target}", transport.name()))?;
+        let answer = transport.ask(from, target);
+        let answer = answer.with_context(|| format!("{} {target}", transport.name()))?;
+        ensure!(answer.from == target, "{target} was asked and {} answers", answer.from);
     }
     Ok(())
 }
 
 /// Neither protocol gets an answer.
 pub(super) fn meets_nothing(from: &Netns, target: SocketAddr) -> Result<()> {
-    for transport in Transport::ALL {
-        ensure!(transport.ask(from, target).is_err(), "{} {target} answers", transport.name());
-    }
-    Ok(())
+    all_silent(from, &[target])
+}
+
+/// None of them answers by either protocol. All are asked at once: silence takes its time.
+pub(super) fn all_silent(from: &Netns, targets: &[SocketAddr]) -> Result<()> {
+    let asked = targets.iter().flat_map(|target| Transport::ALL.map(|way| (way, *target)));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            asked.map(|it| (it, scope.spawn(move || it.0.ask(from, it.1).is_ok()))).collect();
+        for ((transport, target), asking) in asking {
+            let answered = asking.join().expect("asking does not panic");
+            ensure!(!answered, "{} {target} answers", transport.name());
+        }
+        Ok(())
+    })
 }

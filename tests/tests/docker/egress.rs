@@ -1,144 +1,238 @@
-//! Ways out of a network and around its published ports.
+//! Ways out of a network, to the host and past it.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
-use netd_tests::Netns;
 use netd_tests::container::Transport;
-use netd_tests::host::UPLINK;
-use netd_tests::outside::WORLD_V4;
+use netd_tests::outside::{WORLD_V4, WORLD_V6};
+use netd_tests::process::run;
 use netd_tests::wire::{ANSWER_DEADLINE, tcp_echo_server, udp_echo_server};
+use netd_tests::{Netns, eventually};
 
-use super::case::{Case, PORT, meets_nothing, reaches};
-use super::{Scenario, both, netd};
+use super::case::{Case, PUBLISHED, SETTLES_WITHIN, all_silent, reaches};
+use super::modes::with_routes;
+use super::{Scenario, both};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     both("E02 without masquerade the outside sees the container's address", no_masquerade),
     both("E03 the outside sees the address that the network names", chosen_source),
-    both("E04 two containers may use one source port", clashing_ports),
+    both("E04 two containers and the host may use one source port", clashing_ports),
     both("E05 containers reach the host's services, also by host-gateway", host_services),
-    both("D07 containers are not reached by their addresses from outside", direct_access),
-    netd("D07 routed networks are reached by published ports alone", routed_access),
+    both("E06 what the host forwards for others is its own affair", forwarding),
+    both("E10 a router that the host has learned stays", learned_router),
 ];
 
-const SUBNET: &str = "10.51.0.0/24";
 /// Where the world serves.
-const WORLD: (std::net::Ipv4Addr, u16) = (WORLD_V4, 9000);
+const WORLD: [IpAddr; 2] = [IpAddr::V4(WORLD_V4), IpAddr::V6(WORLD_V6)];
 
-/// Does something while the outside knows the way to the network.
-fn with_route(case: &Case<'_, '_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let host = case.uplinks()[0].to_string();
-    case.rig.outside.ip(&["route", "add", SUBNET, "via", &host])?;
-    let done = work();
-    case.rig.outside.ip(&["route", "del", SUBNET])?;
-    done
-}
-
-/// As whom the world sees a client.
-fn seen(case: &Case<'_, '_>, client: &Netns) -> Result<IpAddr> {
-    let outside = case.rig.outside.netns();
-    let world = SocketAddr::from(WORLD);
-    let _server = tcp_echo_server(outside, world)?;
-    Ok(Transport::Tcp.ask(client, world)?.seen_as.ip())
+/// As whom the world sees a client, whatever the protocol: by IPv4 and by IPv6.
+fn seen(case: &Case<'_, '_>, client: &Netns) -> Result<[IpAddr; 2]> {
+    let seen = WORLD.map(|world| -> Result<IpAddr> {
+        let (outside, world) = (case.rig.outside.netns(), SocketAddr::new(world, 9000));
+        let _servers = (tcp_echo_server(outside, world)?, udp_echo_server(outside, world)?);
+        let by_tcp = Transport::Tcp.ask(client, world)?.seen_as.ip();
+        let by_udp = Transport::Udp.ask(client, world)?.seen_as.ip();
+        ensure!(by_tcp == by_udp, "seen as {by_tcp} and as {by_udp}");
+        Ok(by_tcp)
+    });
+    let [v4, v6] = seen;
+    Ok([v4?, v6?])
 }
 
 fn no_masquerade(case: &Case<'_, '_>) -> Result<()> {
     let option = "com.docker.network.bridge.enable_ip_masquerade=false";
-    case.network("app", &["--subnet", SUBNET, "-o", option])?;
+    let subnets = ["--ipv6", "--subnet", "10.51.0.0/24", "--subnet", "fd00:51::/64"];
+    case.network("app", &[&subnets[..], &["-o", option]].concat())?;
     let client = case.run("client", "app", &[])?;
-    let own = case.address("client", "app", false)?;
-    with_route(case, || {
+    let own = case.addresses("client", "app")?;
+    with_routes(case, case.uplinks(), || {
         let seen = seen(case, &client.netns)?;
-        ensure!(seen == own, "seen as {seen}");
+        ensure!(seen == own, "seen as {seen:?}");
         Ok(())
     })
 }
 
 fn chosen_source(case: &Case<'_, '_>) -> Result<()> {
-    const CHOSEN: &str = "198.51.100.210";
-    let prefix = format!("{CHOSEN}/24");
-    case.rig.host.ip(&["address", "add", &prefix, "dev", UPLINK])?;
-    let option = format!("com.docker.network.host_ipv4={CHOSEN}");
-    let outcome = case.network("app", &["-o", &option]).and_then(|()| {
+    case.with_other_addresses(|chosen| {
+        let [v4, v6] = [("ipv4", chosen[0]), ("ipv6", chosen[1])]
+            .map(|(family, address)| format!("com.docker.network.host_{family}={address}"));
+        let subnets = ["--ipv6", "--subnet", "10.51.0.0/24", "--subnet", "fd00:51::/64"];
+        case.network("app", &[&subnets[..], &["-o", &v4, "-o", &v6]].concat())?;
         let seen = seen(case, &case.run("client", "app", &[])?.netns)?;
-        ensure!(seen == CHOSEN.parse::<IpAddr>()?, "seen as {seen}");
+        ensure!(seen == chosen, "seen as {seen:?}");
         Ok(())
-    });
-    case.rig.host.ip(&["address", "del", &prefix, "dev", UPLINK])?;
-    outcome
+    })
 }
 
 fn clashing_ports(case: &Case<'_, '_>) -> Result<()> {
-    case.network("app", &[])?;
-    let world = SocketAddr::from(WORLD);
-    let _server = udp_echo_server(case.rig.outside.netns(), world)?;
+    case.dual("app", 51)?;
     let clients = [case.run("one", "app", &[])?, case.run("two", "app", &[])?];
-    let sockets = clients.each_ref().map(|client| {
-        client.netns.run(|| {
-            let socket = UdpSocket::bind("0.0.0.0:5555")?;
+    let [one, two] = clients.each_ref().map(|client| (client.name.as_str(), &client.netns));
+    for world in WORLD.map(|world| SocketAddr::new(world, 9000)) {
+        let _server = udp_echo_server(case.rig.outside.netns(), world)?;
+        let mut sockets = Vec::new();
+        for (name, netns) in [("host", case.rig.host.netns()), one, two] {
+            let any: IpAddr = if world.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
+            let socket = netns.run(|| Ok(UdpSocket::bind((any, 5555))?))?;
             socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
             socket.connect(world)?;
-            Ok(socket)
-        })
-    });
-    // Both flows are open at once, and answers come to who asked.
-    for round in 0..3 {
-        for (client, socket) in clients.iter().zip(&sockets) {
-            let socket = socket.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-            let asked = format!("{} {round}", client.name);
-            socket.send(asked.as_bytes())?;
-            let mut answer = [0; 256];
-            let len = socket.recv(&mut answer).with_context(|| asked.clone())?;
-            let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
-            ensure!(answer.ends_with(&asked), "{asked} was answered {answer}");
+            sockets.push((name, socket));
+        }
+        // All flows are open at once, and answers come to who asked.
+        for round in 0..3 {
+            for (name, socket) in &sockets {
+                let asked = format!("{name} {round}");
+                socket.send(asked.as_bytes())?;
+                let mut answer = [0; 256];
+                let len = socket.recv(&mut answer).with_context(|| asked.clone())?;
+                let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
+                ensure!(answer.ends_with(&asked), "{asked} was answered {answer}");
+            }
         }
     }
     Ok(())
 }
 
 fn host_services(case: &Case<'_, '_>) -> Result<()> {
-    case.network("app", &["--subnet", SUBNET])?;
+    case.dual("app", 51)?;
     let name = ["--add-host", "host.docker.internal:host-gateway"];
     let client = case.run("client", "app", &name)?;
     let hosts = case.exec("client", &["cat", "/etc/hosts"])?.stdout;
     let line = hosts.lines().find(|line| line.contains("host.docker.internal"));
     let named: IpAddr =
         line.and_then(|it| it.split_whitespace().next()).context("no line")?.parse()?;
-    let any = SocketAddr::from(([0, 0, 0, 0], 9100));
     let host = case.rig.host.netns();
-    let _servers = (tcp_echo_server(host, any)?, udp_echo_server(host, any)?);
-    for address in [case.uplinks()[0], [10, 51, 0, 1].into(), named] {
-        reaches(&client.netns, SocketAddr::new(address, 9100))?;
+    let gateways: [IpAddr; 2] = ["10.51.0.1".parse()?, "fd00:51::1".parse()?];
+    for address in case.uplinks().into_iter().chain(gateways).chain([named]) {
+        let target = SocketAddr::new(address, 9100);
+        let _servers = (tcp_echo_server(host, target)?, udp_echo_server(host, target)?);
+        reaches(&client.netns, target)?;
     }
     Ok(())
 }
 
-fn direct_access(case: &Case<'_, '_>) -> Result<()> {
-    case.network("app", &["--subnet", SUBNET])?;
-    let web = case.run("web", "app", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
-    let _servers = web.serve()?;
-    let address = case.address("web", "app", false)?;
-    with_route(case, || {
-        let outside = case.rig.outside.netns();
-        reaches(outside, SocketAddr::new(case.uplinks()[0], 8080))?;
-        meets_nothing(outside, SocketAddr::new(address, PORT))
-    })
+/// A place that others reach through this host, which forwards or does not.
+struct Third {
+    name: String,
+    netns: Netns,
 }
 
-fn routed_access(case: &Case<'_, '_>) -> Result<()> {
-    let option = "com.docker.network.bridge.gateway_mode_ipv4=routed";
-    case.network("app", &["--subnet", SUBNET, "-o", option])?;
-    let web = case.run("web", "app", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
+const THIRD: [(&str, &str, &str, &str); 2] =
+    [("-4", "10.99.0.0/24", "10.99.0.1", "10.99.0.2"), ("-6", "fd99::/64", "fd99::1", "fd99::2")];
+
+impl Third {
+    fn behind(case: &Case<'_, '_>) -> Result<Self> {
+        let name = format!("{}-third", case.rig.outside.name());
+        let third = Self { netns: Netns::create(&name)?, name };
+        let host = case.rig.host;
+        let link = ["link", "add", "third", "type", "veth", "peer", "name", "eth0", "netns"];
+        host.ip(&[&link[..], &[&third.name]].concat())?;
+        host.ip(&["link", "set", "third", "up"])?;
+        third.netns.run(|| run("ip", &["link", "set", "eth0", "up"]))?;
+        for (family, subnet, gateway, own) in THIRD {
+            let len = subnet.rsplit('/').next().unwrap_or_default();
+            let [gateways, owns] = [gateway, own].map(|address| format!("{address}/{len}"));
+            let nodad: &[&str] = if family == "-6" { &["nodad"] } else { &[] };
+            host.ip(&[&["address", "add", &gateways, "dev", "third"], nodad].concat())?;
+            let add = [&["address", "add", &owns, "dev", "eth0"], nodad].concat();
+            third.netns.run(|| run("ip", &add))?;
+            let out = [family, "route", "add", "default", "via", gateway];
+            third.netns.run(|| run("ip", &out))?;
+            let by = case.uplinks()[usize::from(family == "-6")].to_string();
+            case.rig.outside.ip(&[family, "route", "add", subnet, "via", &by])?;
+        }
+        Ok(third)
+    }
+
+    fn remove(self, case: &Case<'_, '_>) -> Result<()> {
+        for (family, subnet, ..) in THIRD {
+            case.rig.outside.ip(&[family, "route", "delete", subnet])?;
+        }
+        case.rig.host.ip(&["link", "delete", "third"])?;
+        Netns::delete(&self.name)
+    }
+}
+
+/// What decides on forwarding: the kernel's switches and netfilter's policies.
+fn forwards(case: &Case<'_, '_>) -> Result<[String; 4]> {
+    let switch = |key: &str| case.host_says("sysctl", &["-n", key]);
+    let policy = |program: &str| {
+        let rules = case.host_says(program, &["-S", "FORWARD"])?;
+        Ok::<_, anyhow::Error>(rules.lines().next().unwrap_or_default().to_owned())
+    };
+    Ok([
+        switch("net.ipv4.ip_forward")?,
+        switch("net.ipv6.conf.all.forwarding")?,
+        policy("iptables")?.replace("-P FORWARD ", ""),
+        policy("ip6tables")?.replace("-P FORWARD ", ""),
+    ])
+}
+
+fn forward(case: &Case<'_, '_>, [v4, v6, policy_v4, policy_v6]: [&str; 4]) -> Result<()> {
+    let (v4, v6) =
+        (format!("net.ipv4.ip_forward={v4}"), format!("net.ipv6.conf.all.forwarding={v6}"));
+    case.host_says("sysctl", &["-qw", &v4, &v6])?;
+    case.host_says("iptables", &["-P", "FORWARD", policy_v4])?;
+    case.host_says("ip6tables", &["-P", "FORWARD", policy_v6]).map(drop)
+}
+
+fn forwarding(case: &Case<'_, '_>) -> Result<()> {
+    let before = forwards(case)?;
+    case.dual("app", 51)?;
+    let web = case.run("web", "app", &PUBLISHED)?;
     let _servers = web.serve()?;
-    let closed = SocketAddr::from(([0, 0, 0, 0], 7001));
-    let _unpublished = tcp_echo_server(&web.netns, closed)?;
-    let address = case.address("web", "app", false)?;
-    with_route(case, || {
-        let outside = case.rig.outside.netns();
-        reaches(outside, SocketAddr::new(address, PORT))?;
-        meets_nothing(outside, SocketAddr::new(address, 7001))?;
-        let asked = Transport::Tcp.ask(outside, SocketAddr::new(case.uplinks()[0], 8080));
-        ensure!(asked.is_err(), "the host's port is open in spite of the mode");
-        Ok(())
-    })
+    let after = forwards(case)?;
+    let third = Third::behind(case)?;
+    let outcome = asked_for_others(case, &third);
+    forward(case, before.each_ref().map(String::as_str))?;
+    third.remove(case)?;
+    outcome?;
+    ensure!(before == after, "{before:?} became {after:?}");
+    Ok(())
+}
+
+/// The third place serves on the port that the host has published.
+fn asked_for_others(case: &Case<'_, '_>, third: &Third) -> Result<()> {
+    let any = SocketAddr::from(([0u16; 8], 8080));
+    let _servers = (tcp_echo_server(&third.netns, any)?, udp_echo_server(&third.netns, any)?);
+    let targets =
+        [SocketAddr::new(THIRD[0].3.parse()?, 8080), SocketAddr::new(THIRD[1].3.parse()?, 8080)];
+    let outside = case.rig.outside.netns();
+    for (switches, open) in [
+        (["1", "1", "ACCEPT", "ACCEPT"], true),
+        (["1", "1", "DROP", "DROP"], false),
+        (["0", "0", "ACCEPT", "ACCEPT"], false),
+    ] {
+        forward(case, switches)?;
+        let asked = if open {
+            targets.into_iter().try_for_each(|target| reaches(outside, target))
+        } else {
+            all_silent(outside, &targets)
+        };
+        asked.with_context(|| switches.join(" "))?;
+    }
+    Ok(())
+}
+
+/// The kernel forgets learned routers as soon as an interface begins to forward IPv6.
+fn learned_router(case: &Case<'_, '_>) -> Result<()> {
+    let forwards = case.host_says("sysctl", &["-n", "net.ipv6.conf.all.forwarding"])?;
+    case.host_says("sysctl", &["-qw", "net.ipv6.conf.all.forwarding=0"])?;
+    let learned = || case.host_says("ip", &["-6", "route", "show", "default", "proto", "ra"]);
+    eventually("the router's advertisement", SETTLES_WITHIN, || {
+        case.rig.outside.advertise_router(1_800)?;
+        Ok((!learned()?.is_empty()).then_some(()))
+    })?;
+    let kept = case.dual("app", 51).and_then(|()| {
+        case.run("web", "app", &PUBLISHED)?;
+        learned()
+    });
+    eventually("the router's farewell", SETTLES_WITHIN, || {
+        case.rig.outside.advertise_router(0)?;
+        Ok(learned()?.is_empty().then_some(()))
+    })?;
+    let forwards = format!("net.ipv6.conf.all.forwarding={forwards}");
+    case.host_says("sysctl", &["-qw", &forwards])?;
+    ensure!(!kept?.is_empty(), "the host has forgotten its router");
+    Ok(())
 }
