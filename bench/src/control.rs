@@ -119,7 +119,7 @@ fn endpoints(
         daemon.delete(&format!("/v1/sandboxes/{name}"))?;
         Ok(elapsed)
     };
-    let docker = |engine: &Engine, number| joined(engine, number, 0..0);
+    let docker = |engine: &Engine, _| joined(engine, 0..0);
     let beside = engine.map(|engine| (session.effort.engine_operations, engine, docker));
     repeat(session, case, netd, beside)
 }
@@ -137,7 +137,7 @@ fn ranges(session: &mut Session, daemon: &Daemon, engine: Option<&Engine>) -> Re
             Ok(elapsed)
         };
         let ports = move || FIRST_PORT..FIRST_PORT.saturating_add(count);
-        let docker = move |engine: &Engine, number| joined(engine, number, ports());
+        let docker = move |engine: &Engine, _| joined(engine, ports());
         let often = count <= OFTEN_PUBLISHED;
         let times = if often { session.effort.engine_operations } else { 1 };
         let engine = engine.filter(|_| count <= session.effort.engine_ports);
@@ -147,11 +147,10 @@ fn ranges(session: &mut Session, daemon: &Daemon, engine: Option<&Engine>) -> Re
 }
 
 /// Milliseconds until an engine's running container has an endpoint with its ports published.
-fn joined(engine: &Engine, number: u32, ports: Range<u16>) -> Result<f64> {
-    let name = format!("container{number}");
-    engine.run(&name, ports)?;
-    let elapsed = clock(|| engine.connect(&name));
-    engine.remove(&name)?;
+fn joined(engine: &Engine, ports: Range<u16>) -> Result<f64> {
+    let container = engine.run(ports)?;
+    let elapsed = clock(|| engine.connect(&container));
+    engine.remove(&container)?;
     elapsed
 }
 

@@ -70,8 +70,9 @@ impl Engine {
         self.ask(("DELETE", &format!("/networks/{name}")), Body::Json("")).map(drop)
     }
 
-    /// Runs a container that publishes nothing until it is connected.
-    pub(crate) fn run(&self, name: &str, ports: impl Iterator<Item = u16>) -> Result<()> {
+    /// Runs a container that publishes nothing until it is connected; its id. The engine names it: a
+    /// name could still be that of one whose end has failed.
+    pub(crate) fn run(&self, ports: impl Iterator<Item = u16>) -> Result<String> {
         let binding = |port: u16| (format!("{port}/tcp"), json!([{"HostPort": port.to_string()}]));
         let bindings: serde_json::Map<String, Value> = ports.map(binding).collect();
         let exposed = bindings.keys().map(|port| (port.clone(), json!({})));
@@ -82,8 +83,10 @@ impl Engine {
             "ExposedPorts": exposed,
             "HostConfig": {"NetworkMode": WAITING, "PortBindings": bindings},
         });
-        self.post(&format!("/containers/create?name={name}"), &body)?;
-        self.post(&format!("/containers/{name}/start"), &json!({})).map(drop)
+        let created: Value = serde_json::from_str(&self.post("/containers/create", &body)?)?;
+        let id = created["Id"].as_str().context("a container without an id")?.to_owned();
+        self.post(&format!("/containers/{id}/start"), &json!({}))?;
+        Ok(id)
     }
 
     /// Runs a container that asks this server for names that the engine does not know.
