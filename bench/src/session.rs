@@ -39,12 +39,14 @@ pub(crate) struct Effort {
     pub(crate) engine_operations: u32,
     /// Most ports that it is asked to publish: each takes it tens of milliseconds.
     pub(crate) engine_ports: u16,
+    /// Rounds of name queries, whose bursts take a second each.
+    pub(crate) name_rounds: u32,
 }
 
 impl Effort {
     /// For every day: less than five minutes, of which the traffic takes half.
     pub(crate) const QUICK: Self = Self {
-        rounds: 5,
+        rounds: 4,
         burst: Duration::from_millis(100),
         frames: 20_000,
         kinds: &[Kind::TcpRr, Kind::TcpCrr, Kind::UdpRr, Kind::Bulk1],
@@ -56,6 +58,7 @@ impl Effort {
         operations: 10,
         engine_operations: 3,
         engine_ports: 100,
+        name_rounds: 3,
     };
 
     /// For the record: less than thirty minutes.
@@ -72,6 +75,7 @@ impl Effort {
         operations: 50,
         engine_operations: 5,
         engine_ports: 1_000,
+        name_rounds: 7,
     };
 }
 
