@@ -109,17 +109,18 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
         driver(network.driver).add(network, &context, &mut desired);
     }
     let sources = files::sources(model, facts, settings);
-    for sandbox in model.sandboxes.values() {
+    for joined in context.topology.sandboxes() {
+        let sandbox = joined.sandbox;
         if sandbox.owns_netns && sandbox.mode != SandboxMode::Host {
             desired.namespaces.insert(sandbox.netns.clone());
         }
-        let networks = context.topology.attachments(sandbox.id).iter().map(|it| it.network);
+        let networks = joined.attachments.iter().map(|it| it.network);
         let asks_netd = settings.name_service && sandbox.asks_netd(networks);
         if asks_netd {
             desired.resolvers.insert(sandbox.id, sandbox.netns.clone());
         }
-        files::add((sandbox, asks_netd), &context.topology, &sources, &mut desired);
-        publish::add(sandbox, &context, &mut desired);
+        files::add((joined, asks_netd), &sources, &mut desired);
+        publish::add(joined, &context, &mut desired);
     }
     host::add(facts, settings, &mut desired);
     desired

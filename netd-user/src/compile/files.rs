@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::CompileSettings;
-use super::topology::{AddressFamily, Topology};
+use super::topology::{AddressFamily, Joined};
 use crate::desired::Desired;
 use crate::desired::files::{FileDefaults, FileSources, SandboxFiles};
 use crate::facts::HostFacts;
-use crate::model::{Model, Sandbox};
+use crate::model::Model;
 
 /// What they have in common.
 pub(super) fn sources(
@@ -27,21 +27,20 @@ pub(super) fn sources(
 
 /// Adds those of a sandbox; whether it asks netd for names is said with it.
 pub(super) fn add(
-    (sandbox, asks_netd): (&Arc<Sandbox>, bool),
-    topology: &Topology<'_>,
+    (joined, asks_netd): (&Joined<'_>, bool),
     sources: &Arc<FileSources>,
     desired: &mut Desired,
 ) {
-    let attachments = topology.attachments(sandbox.id).iter();
+    let attachments = joined.attachments.iter();
     let addresses =
         attachments.flat_map(|it| AddressFamily::ALL.into_iter().filter_map(|f| it.address(f)));
     let files = SandboxFiles {
-        sandbox: Arc::clone(sandbox),
+        sandbox: Arc::clone(joined.sandbox),
         addresses: addresses.collect(),
         asks_netd,
         sources: Arc::clone(sources),
     };
     if files.kinds().next().is_some() {
-        desired.files.insert(sandbox.id, files);
+        desired.files.insert(joined.sandbox.id, files);
     }
 }

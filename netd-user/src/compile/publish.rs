@@ -10,17 +10,17 @@ use std::net::IpAddr;
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Be16, EndpointIndex, IfIndex, NetworkIndex};
 
-use super::topology::{AddressFamily, Attachment, gateway_mode};
+use super::topology::{AddressFamily, Attachment, Joined, gateway_mode};
 use crate::desired::{Desired, HeldPort, Tables};
 use crate::driver::Context;
 use crate::model::network::GatewayMode;
-use crate::model::{MOST_HELD_PORTS, Proto, Publication, Sandbox};
+use crate::model::{MOST_HELD_PORTS, Proto, Publication};
 
 /// Adds the published ports of a sandbox.
-pub(super) fn add(sandbox: &Sandbox, context: &Context<'_>, desired: &mut Desired) {
-    for publication in &sandbox.publications {
+pub(super) fn add(joined: &Joined<'_>, context: &Context<'_>, desired: &mut Desired) {
+    for publication in &joined.sandbox.publications {
         let family = AddressFamily::of(publication.host_ip);
-        if let Some(gateway) = context.topology.gateway(sandbox.id, family)
+        if let Some(gateway) = joined.gateway(family)
             && gateway_mode(gateway.network, family) != GatewayMode::Routed
         {
             hold(publication, desired);
@@ -28,7 +28,7 @@ pub(super) fn add(sandbox: &Sandbox, context: &Context<'_>, desired: &mut Desire
                 backend.publish(publication, &mut desired.tables);
             }
         }
-        for attachment in context.topology.attachments(sandbox.id) {
+        for attachment in &joined.attachments {
             if asks_what_is_published(attachment, family)
                 && let Some(backend) = Backend::of(*attachment, family, context, &desired.tables)
             {

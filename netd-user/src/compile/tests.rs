@@ -290,7 +290,8 @@ proptest! {
         let topology = Topology::of(&world.model);
         for sandbox in world.model.sandboxes.keys() {
             for (family, v6) in [(AddressFamily::V4, false), (AddressFamily::V6, true)] {
-                let compiled = topology.gateway(*sandbox, family).map(|it| it.endpoint.id);
+                let joined = topology.joined(*sandbox).unwrap();
+                let compiled = joined.gateway(family).map(|it| it.endpoint.id);
                 let model = world.model.gateway_endpoint(*sandbox, v6).map(|it| it.id);
                 prop_assert_eq!(compiled, model);
             }

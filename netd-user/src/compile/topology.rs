@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use crate::model::network::{DriverKind, GatewayMode, Pool};
-use crate::model::{Endpoint, Model, NetnsPath, Network, NetworkId, Sandbox, SandboxId};
+use crate::model::{Endpoint, Model, Network, NetworkId, Sandbox, SandboxId};
 
 const EVERYTHING_V4: Ipv4Network =
     Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).expect("zero is a prefix length");
@@ -19,8 +19,16 @@ const EVERYTHING_V6: Ipv6Network =
 /// An index over a model.
 pub struct Topology<'a> {
     members: BTreeMap<NetworkId, Vec<&'a Endpoint>>,
-    attachments: BTreeMap<SandboxId, Vec<Attachment<'a>>>,
-    sandboxes: &'a BTreeMap<SandboxId, Arc<Sandbox>>,
+    sandboxes: BTreeMap<SandboxId, Joined<'a>>,
+}
+
+/// A sandbox with what it has joined.
+#[derive(Clone, Debug)]
+pub struct Joined<'a> {
+    /// The sandbox.
+    pub sandbox: &'a Arc<Sandbox>,
+    /// Its endpoints, the preferred way out first.
+    pub attachments: Vec<Attachment<'a>>,
 }
 
 /// An endpoint with its network.
@@ -79,27 +87,29 @@ impl AddressFamily {
 }
 
 impl<'a> Topology<'a> {
-    /// Indexes a model; endpoints of unknown networks are no part of it.
+    /// Indexes a model; endpoints of unknown networks and sandboxes are no part of it.
     pub fn of(model: &'a Model) -> Self {
         let mut members: BTreeMap<NetworkId, Vec<&Endpoint>> = BTreeMap::new();
-        let mut attachments: BTreeMap<SandboxId, Vec<Attachment>> = BTreeMap::new();
+        let alone = |sandbox| Joined { sandbox, attachments: Vec::new() };
+        let sandboxes = model.sandboxes.iter().map(|(id, sandbox)| (*id, alone(sandbox)));
+        let mut sandboxes: BTreeMap<SandboxId, Joined> = sandboxes.collect();
         for endpoint in model.endpoints.values() {
             let Some(network) = model.networks.get(&endpoint.network) else {
                 continue;
             };
             members.entry(network.id).or_default().push(endpoint);
             let attachment = Attachment { endpoint, network };
-            if let Some(sandbox) = endpoint.sandbox {
-                attachments.entry(sandbox).or_default().push(attachment);
+            if let Some(joined) = endpoint.sandbox.and_then(|id| sandboxes.get_mut(&id)) {
+                joined.attachments.push(attachment);
             }
         }
         for endpoints in members.values_mut() {
             endpoints.sort_by_key(|endpoint| endpoint.index);
         }
-        for attachments in attachments.values_mut() {
-            attachments.sort_by_key(Attachment::preference);
+        for joined in sandboxes.values_mut() {
+            joined.attachments.sort_by_key(Attachment::preference);
         }
-        Self { members, attachments, sandboxes: &model.sandboxes }
+        Self { members, sandboxes }
     }
 
     /// A network's endpoints, in order of their numbers.
@@ -107,21 +117,23 @@ impl<'a> Topology<'a> {
         self.members.get(&network).map_or(&[], Vec::as_slice)
     }
 
-    /// A sandbox's endpoints, the preferred way out first.
-    pub fn attachments(&self, sandbox: SandboxId) -> &[Attachment<'a>] {
-        self.attachments.get(&sandbox).map_or(&[], Vec::as_slice)
+    /// Every sandbox, in order of ids.
+    pub fn sandboxes(&self) -> impl Iterator<Item = &Joined<'a>> {
+        self.sandboxes.values()
     }
 
-    /// Path of a sandbox's namespace.
-    pub fn netns(&self, sandbox: SandboxId) -> Option<&'a NetnsPath> {
-        self.sandboxes.get(&sandbox).map(|sandbox| &sandbox.netns)
+    /// One of them.
+    pub fn joined(&self, sandbox: SandboxId) -> Option<&Joined<'a>> {
+        self.sandboxes.get(&sandbox)
     }
+}
 
-    /// The endpoint by which a sandbox leaves and its published ports enter.
-    pub fn gateway(&self, sandbox: SandboxId, family: AddressFamily) -> Option<Attachment<'a>> {
+impl<'a> Joined<'a> {
+    /// The endpoint by which the sandbox leaves and its published ports enter.
+    pub fn gateway(&self, family: AddressFamily) -> Option<Attachment<'a>> {
         let serves =
             |it: &&Attachment<'_>| it.endpoint.may_be_gateway() && it.next_hop(family).is_some();
-        self.attachments(sandbox).iter().find(serves).copied()
+        self.attachments.iter().find(serves).copied()
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
 
-use crate::compile::topology::{AddressFamily, Attachment, gateway_mode};
+use crate::compile::topology::{AddressFamily, Attachment, Joined, gateway_mode};
 use crate::desired::{GatewayLink, Link, OfferedLink, Route, VethLink};
 use crate::driver::Context;
 use crate::model::network::{GatewayMode, Pool};
-use crate::model::{Inside, NetnsPath, Network, SandboxId};
+use crate::model::{Inside, Network};
 
 /// The gateway device.
 pub(super) fn gateway(network: &Network, context: &Context<'_>) -> GatewayLink {
@@ -39,10 +39,9 @@ fn device_serves(network: &Network, pool: &Pool) -> bool {
 /// An endpoint's veth pair; none where it has no sandbox, or one that is not of this model.
 pub(super) fn endpoint(attachment: Attachment<'_>, context: &Context<'_>) -> Option<Link> {
     let Attachment { endpoint, network } = attachment;
-    let sandbox = endpoint.sandbox?;
-    let netns = context.topology.netns(sandbox)?;
+    let joined = context.topology.joined(endpoint.sandbox?)?;
     match endpoint.inside {
-        Inside::Netd => Some(Link::Veth(veth(attachment, (sandbox, netns), context))),
+        Inside::Netd => Some(Link::Veth(veth(attachment, joined, context))),
         Inside::Engine { .. } => Some(Link::Offered(OfferedLink {
             interface: endpoint.interface.clone(),
             mac: endpoint.mac,
@@ -51,14 +50,10 @@ pub(super) fn endpoint(attachment: Attachment<'_>, context: &Context<'_>) -> Opt
     }
 }
 
-fn veth(
-    attachment: Attachment<'_>,
-    (sandbox, netns): (SandboxId, &NetnsPath),
-    context: &Context<'_>,
-) -> VethLink {
+fn veth(attachment: Attachment<'_>, joined: &Joined<'_>, context: &Context<'_>) -> VethLink {
     let Attachment { endpoint, network } = attachment;
     VethLink {
-        netns: netns.clone(),
+        netns: joined.sandbox.netns.clone(),
         interface: endpoint.interface.clone(),
         mac: endpoint.mac,
         mtu: context.mtu(network),
@@ -66,19 +61,15 @@ fn veth(
             .into_iter()
             .filter_map(|family| attachment.interface_address(family))
             .collect(),
-        routes: routes(attachment, sandbox, context),
+        routes: routes(attachment, joined),
         ipv6: network.ipv6,
     }
 }
 
 /// The default route of each family in which the sandbox leaves by this endpoint.
-fn routes(
-    attachment: Attachment<'_>,
-    sandbox: SandboxId,
-    context: &Context<'_>,
-) -> BTreeSet<Route> {
+fn routes(attachment: Attachment<'_>, joined: &Joined<'_>) -> BTreeSet<Route> {
     let leaves_here = |family| {
-        let gateway = context.topology.gateway(sandbox, family)?;
+        let gateway = joined.gateway(family)?;
         (gateway.endpoint.id == attachment.endpoint.id).then(|| Route {
             destination: AddressFamily::everything(family),
             via: attachment.next_hop(family),

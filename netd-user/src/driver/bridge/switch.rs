@@ -156,7 +156,7 @@ impl<'a> Switch<'a> {
         topology: &Topology<'_>,
         tables: &mut Tables,
     ) {
-        let Some(sandbox) = endpoint.sandbox else { return };
+        let Some(joined) = endpoint.sandbox.and_then(|id| topology.joined(id)) else { return };
         let value = AddressValue {
             endpoint: EndpointIndex(endpoint.index),
             ifindex,
@@ -164,11 +164,11 @@ impl<'a> Switch<'a> {
             flags: ADDRESS_IS_ELSEWHERE,
         };
         for family in AddressFamily::ALL {
-            let way_out = topology.gateway(sandbox, family);
+            let way_out = joined.gateway(family);
             if way_out.is_none_or(|it| it.endpoint.id != endpoint.id) {
                 continue;
             }
-            for other in topology.attachments(sandbox) {
+            for other in &joined.attachments {
                 if other.network.id != self.network.id
                     && is_asked_by_address(other.network, family)
                     && let Some(addr) = other.address(family)
