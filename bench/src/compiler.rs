@@ -111,7 +111,7 @@ impl World {
             index: endpoint.index + u32::from(number),
             v4: Some(Ipv4Addr::new(172, 30, high + 1, low)),
             mac: MacAddr([2, 0, 0, 0, high, low]),
-            veth: format!("veth{number}"),
+            veth: format!("veth{number}").into(),
             ..endpoint
         };
         self.model.sandboxes.insert(sandbox.id, Arc::new(sandbox));
@@ -153,7 +153,7 @@ impl World {
     fn facts(&self) -> HostFacts {
         let bare = HostFacts {
             uplinks: vec![UplinkFact {
-                name: UPLINK.to_owned(),
+                name: UPLINK.into(),
                 ifindex: IfIndex(1),
                 mac: Some(MacAddr([2; 6])),
                 mtu: 1_500,

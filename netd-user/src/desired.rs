@@ -17,7 +17,7 @@ use netd_common::map::network::{
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Hook, IfIndex, Ipv4, Ipv6, MacAddr};
 
-use crate::model::{NetnsPath, Proto, SandboxId};
+use crate::model::{LinkName, NetnsPath, Proto, SandboxId};
 use files::SandboxFiles;
 
 /// Everything that should be. Entries that need an interface index appear once `HostFacts` knows the
@@ -25,7 +25,7 @@ use files::SandboxFiles;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Links of ours, by name.
-    pub links: BTreeMap<String, Link>,
+    pub links: BTreeMap<LinkName, Link>,
     /// Namespaces of ours.
     pub namespaces: BTreeSet<NetnsPath>,
     /// Namespaces of sandboxes in which netd answers name queries.
@@ -33,7 +33,7 @@ pub struct Desired {
     /// Files that sandboxes have to themselves.
     pub files: BTreeMap<SandboxId, SandboxFiles>,
     /// Programs on links, by link name.
-    pub programs: BTreeSet<(String, Hook)>,
+    pub programs: BTreeSet<(LinkName, Hook)>,
     /// Map entries.
     pub tables: Tables,
     /// Ports held by a bound socket, so that others meet the conflict.
@@ -72,7 +72,7 @@ pub struct VethLink {
     /// Path of the sandbox's namespace.
     pub netns: NetnsPath,
     /// Name in the sandbox.
-    pub interface: String,
+    pub interface: LinkName,
     /// MAC in the sandbox.
     pub mac: MacAddr,
     /// Bytes, both ends.
@@ -90,7 +90,7 @@ pub struct VethLink {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedLink {
     /// Name under which the engine finds its end.
-    pub interface: String,
+    pub interface: LinkName,
     /// MAC of the engine's end.
     pub mac: MacAddr,
     /// Bytes, both ends.

@@ -7,11 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use netd_common::{IfIndex, MacAddr};
 
+use crate::model::LinkName;
+
 /// The host as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {
     /// Every link of the host's namespace, by name.
-    pub links: BTreeMap<String, LinkFact>,
+    pub links: BTreeMap<LinkName, LinkFact>,
     /// Ways out: links of others that are up and have a default route, in order of preference, then
     /// those that hold an address for the outside.
     pub uplinks: Vec<UplinkFact>,
@@ -57,7 +59,7 @@ pub struct LinkFact {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UplinkFact {
     /// Name.
-    pub name: String,
+    pub name: LinkName,
     /// Interface index.
     pub ifindex: IfIndex,
     /// MAC; none for links without an Ethernet header (tun).

@@ -12,6 +12,7 @@ pub mod kernel;
 mod ledger;
 #[cfg(test)]
 mod memory;
+mod merge;
 pub mod remains;
 mod resolvers;
 mod resources;

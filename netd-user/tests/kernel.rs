@@ -23,7 +23,7 @@ use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, VethLink};
 use netd_user::facts::HostFacts;
 use netd_user::link::host::{HostLinks, owner_tag};
 use netd_user::link::{facts, netns};
-use netd_user::model::Proto;
+use netd_user::model::{LinkName, Proto};
 use netd_user::reconcile::{ReconcileError, Reconciler, ReconcilerOptions};
 use nix::sched::{CloneFlags, unshare};
 
@@ -75,8 +75,8 @@ fn links_are_read_back_as_they_were_made() {
         let path = host.namespace("a");
         let desired = Desired {
             links: BTreeMap::from([
-                ("br-test".to_owned(), gateway(true)),
-                ("vethtest".to_owned(), veth(&path, 7)),
+                ("br-test".into(), gateway(true)),
+                ("vethtest".into(), veth(&path, 7)),
             ]),
             ..Desired::default()
         };
@@ -108,8 +108,8 @@ fn links_change_in_place() {
         links.change("br-test", &gateway(true), &gateway(false)).await.unwrap();
         let desired = Desired {
             links: BTreeMap::from([
-                ("br-test".to_owned(), gateway(false)),
-                ("vethtest".to_owned(), changed),
+                ("br-test".into(), gateway(false)),
+                ("vethtest".into(), changed),
             ]),
             ..Desired::default()
         };
@@ -154,7 +154,7 @@ fn facts_follow_addresses_routes_and_links() {
         tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
         let facts = links.facts().await.unwrap();
         let uplink = &facts.uplinks[0];
-        assert_eq!((uplink.name.as_str(), facts.uplinks.len()), ("up0", 1));
+        assert_eq!((&*uplink.name, facts.uplinks.len()), ("up0", 1));
         assert_eq!(uplink.v4, Some(Ipv4Addr::new(192, 0, 2, 2)));
         assert_eq!(uplink.v6, Some("2001:db8::2".parse().unwrap()));
         assert!(facts.routes.contains(&network("192.0.2.0/24")));
@@ -456,8 +456,8 @@ impl Host {
             let cookie = facts.netns_cookie;
             let config = Config { host_netns_cookie: cookie, ..Config::default() };
             desired.tables.config.insert(0, config);
-            desired.links.insert("br-test".to_owned(), gateway(true));
-            desired.programs.insert(("br-test".to_owned(), Hook::FromHost));
+            desired.links.insert("br-test".into(), gateway(true));
+            desired.programs.insert(("br-test".into(), Hook::FromHost));
             for uplink in &facts.uplinks {
                 desired.programs.insert((uplink.name.clone(), Hook::FromNetdev));
                 desired.programs.insert((uplink.name.clone(), Hook::ToNetdev));
@@ -475,7 +475,7 @@ impl Host {
 }
 
 fn endpoint(desired: &mut Desired, facts: &HostFacts, dir: &Path, index: u32) {
-    let name = format!("veth{index}");
+    let name = LinkName::from(format!("veth{index}"));
     let path = dir.join("netns").join(format!("{index}"));
     desired.namespaces.insert(path.as_path().into());
     desired.links.insert(name.clone(), veth(&path, index));
@@ -516,7 +516,7 @@ fn veth(netns: &Path, number: u32) -> Link {
     let routes = [route("0.0.0.0/0", Some("10.9.0.1")), route("::/0", Some("fd00:9::1"))];
     Link::Veth(VethLink {
         netns: netns.into(),
-        interface: "eth0".to_owned(),
+        interface: "eth0".into(),
         mac: MacAddr([2, 0, 0, 9, high, low]),
         mtu: 1500,
         addresses: BTreeSet::from([v4, v6]),
@@ -537,7 +537,7 @@ fn network_with_host(text: &str) -> IpNetwork {
     text.parse().unwrap()
 }
 
-async fn observed(links: &mut HostLinks, desired: &Desired) -> BTreeMap<String, Link> {
+async fn observed(links: &mut HostLinks, desired: &Desired) -> BTreeMap<LinkName, Link> {
     let found = links.observe(desired, &BTreeMap::new()).await.unwrap();
     found.into_iter().filter_map(|(name, found)| Some((name, found.link?))).collect()
 }

@@ -227,7 +227,7 @@ fn facts() -> HostFacts {
     let link = LinkFact { ifindex: IfIndex(2), mac, mtu: 1460, up: true, kind: "".into() };
     let v4 = "192.0.2.10".parse().expect("address");
     let uplink = UplinkFact {
-        name: "eth0".to_owned(),
+        name: "eth0".into(),
         ifindex: IfIndex(2),
         mac: Some(mac),
         mtu: 1460,
@@ -235,7 +235,7 @@ fn facts() -> HostFacts {
         v6: None,
     };
     HostFacts {
-        links: BTreeMap::from([("eth0".to_owned(), link)]),
+        links: BTreeMap::from([("eth0".into(), link)]),
         uplinks: vec![uplink],
         addresses: BTreeMap::from([(v4.into(), IfIndex(2))]),
         routes: BTreeSet::from(["192.0.2.0/24".parse().expect("prefix")]),

@@ -57,7 +57,7 @@ pub(super) fn network(view: &View, network: &Network) -> NetworkInspect {
         labels: network.labels.clone(),
         mtu: mtu(view, network),
         device: match network.driver {
-            DriverKind::Bridge => network.bridge.device.clone(),
+            DriverKind::Bridge => network.bridge.device.to_string(),
             DriverKind::Host | DriverKind::Null => String::new(),
         },
     }
@@ -67,7 +67,7 @@ pub(super) fn network(view: &View, network: &Network) -> NetworkInspect {
 pub(super) fn status(view: &View) -> Status {
     let problems = problems(view);
     let uplinks = view.facts.uplinks.iter().map(|uplink| UplinkStatus {
-        name: uplink.name.clone(),
+        name: uplink.name.to_string(),
         ipv4: text(uplink.v4),
         ipv6: text(uplink.v6),
         mtu: uplink.mtu,
@@ -170,8 +170,8 @@ impl Sandboxes<'_> {
             global_ipv6_prefix_len: prefix(v6),
             mac_address: format_mac(endpoint.mac),
             aliases: endpoint.aliases.clone(),
-            interface: endpoint.interface.clone(),
-            veth: endpoint.veth.clone(),
+            interface: endpoint.interface.to_string(),
+            veth: endpoint.veth.to_string(),
             gw_priority: endpoint.gw_priority,
             counters: self.traffic.counters.get(&endpoint.index).copied().unwrap_or_default(),
         }

@@ -111,7 +111,7 @@ impl Cache {
 
     /// The link of that name.
     pub(super) fn link(&self, name: &str) -> Option<&LinkRecord> {
-        self.links.values().find(|link| link.name == name)
+        self.links.values().find(|link| *link.name == *name)
     }
 
     /// Links of a group.

@@ -17,6 +17,7 @@ use super::record::LinkRecord;
 use super::{LinkError, facts, gateway, netns, sysctl, veth, watch};
 use crate::desired::{Desired, Link};
 use crate::facts::HostFacts;
+use crate::model::LinkName;
 
 /// The links of the namespace that the daemon runs in.
 pub struct HostLinks {
@@ -98,8 +99,8 @@ impl HostLinks {
     pub async fn observe(
         &mut self,
         desired: &Desired,
-        trusted: &BTreeMap<String, Link>,
-    ) -> Result<BTreeMap<String, FoundLink>, LinkError> {
+        trusted: &BTreeMap<LinkName, Link>,
+    ) -> Result<BTreeMap<LinkName, FoundLink>, LinkError> {
         self.catch_up().await?;
         let mut found = BTreeMap::new();
         for record in self.cache.links_of_group(self.owner) {
@@ -119,7 +120,7 @@ impl HostLinks {
     pub async fn strayed(
         &mut self,
         desired: &Desired,
-    ) -> Result<BTreeMap<String, Option<Link>>, LinkError> {
+    ) -> Result<BTreeMap<LinkName, Option<Link>>, LinkError> {
         let Some(heard) = self.inside.as_ref().map(Inside::heard) else {
             return Ok(BTreeMap::new());
         };
@@ -138,7 +139,7 @@ impl HostLinks {
         &mut self,
         namespaces: &BTreeSet<i32>,
         desired: &Desired,
-    ) -> Result<BTreeMap<String, Option<Link>>, LinkError> {
+    ) -> Result<BTreeMap<LinkName, Option<Link>>, LinkError> {
         self.catch_up().await?;
         let mut found = BTreeMap::new();
         for record in self.cache.links_of_group(self.owner) {

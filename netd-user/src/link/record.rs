@@ -8,12 +8,13 @@ use rtnetlink::packet_route::link::{
 };
 
 use crate::facts::LinkFact;
+use crate::model::LinkName;
 
 /// A link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkRecord {
     /// Name.
-    pub(super) name: String,
+    pub(super) name: LinkName,
     /// What the compiler may know.
     pub(super) fact: LinkFact,
     /// Group: the owner tag of our own links.
@@ -37,7 +38,7 @@ pub(super) fn link_of(message: LinkMessage) -> LinkRecord {
     link.has_ethernet = has_ethernet(message.header.link_layer_type);
     for attribute in message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
-            link.name = name;
+            link.name = name.into();
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             link.fact.mtu = mtu;
         } else if let LinkAttribute::Address(mac) = attribute {

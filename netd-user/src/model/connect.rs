@@ -133,8 +133,8 @@ impl Change<'_> {
             mac: self.mac(&network, spec.mac.as_deref())?,
             aliases: spec.aliases.clone(),
             gw_priority: spec.gw_priority,
-            interface: self.interface(&network, sandbox.id, spec)?,
-            veth,
+            interface: self.interface(&network, sandbox.id, spec)?.into(),
+            veth: veth.into(),
             options: spec.options.clone(),
         };
         self.model.endpoints.insert(id, Arc::new(endpoint));
@@ -223,7 +223,7 @@ impl Change<'_> {
         spec: &EndpointSpec,
     ) -> Result<String, Refusal> {
         let endpoints = self.model.endpoints_of_sandbox(sandbox);
-        let held: BTreeSet<&str> = endpoints.map(|endpoint| endpoint.interface.as_str()).collect();
+        let held: BTreeSet<&str> = endpoints.map(|endpoint| &*endpoint.interface).collect();
         if let Some(name) = spec.options.get(INTERFACE_NAME) {
             if held.contains(name.as_str()) {
                 return Err(Refusal::conflict(format_args!(

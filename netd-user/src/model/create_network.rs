@@ -104,7 +104,7 @@ impl Change<'_> {
             ipam_driver: IPAM_DEFAULT.to_owned(),
             ipam_options: BTreeMap::new(),
             options: BTreeMap::new(),
-            bridge: BridgeOptions { device, ..plan.bridge },
+            bridge: BridgeOptions { device: device.into(), ..plan.bridge },
             labels: BTreeMap::new(),
         })
     }
@@ -228,7 +228,7 @@ fn with_defaults(
 }
 
 fn check_device(model: &Model, id: NetworkId, device: &str) -> Result<(), Refusal> {
-    if let Some(held) = model.networks.values().find(|network| network.bridge.device == device) {
+    if let Some(held) = model.networks.values().find(|network| *network.bridge.device == *device) {
         return Err(Refusal::forbidden(format_args!(
             "cannot create network {id} ({device}): conflicts with network {} ({device}): networks have same bridge name",
             held.id
@@ -244,7 +244,7 @@ fn check_device(model: &Model, id: NetworkId, device: &str) -> Result<(), Refusa
 
 /// Whether a link of ours has a name.
 pub(super) fn is_link_taken(model: &Model, name: &str) -> bool {
-    model.networks.values().any(|network| network.bridge.device == name)
+    model.networks.values().any(|network| *network.bridge.device == *name)
         || model.endpoints.values().any(|end| end.link_names().any(|it| it == name))
 }
 

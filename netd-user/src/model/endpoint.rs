@@ -7,6 +7,7 @@ use netd_common::MacAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{EndpointId, NetworkId, SandboxId};
+use super::link_name::LinkName;
 
 /// What a user asks for on connecting; text as given, checked by the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,9 +53,9 @@ pub struct Endpoint {
     pub gw_priority: i32,
     /// Name of the interface in the sandbox; for one that an engine takes, the name it is offered
     /// under in the host's namespace.
-    pub interface: String,
+    pub interface: LinkName,
     /// Name of the veth end in the host's namespace.
-    pub veth: String,
+    pub veth: LinkName,
     /// Options as given.
     pub options: BTreeMap<String, String>,
 }
@@ -96,8 +97,8 @@ impl Endpoint {
 
     /// The names of its links in the host's namespace.
     pub fn link_names(&self) -> impl Iterator<Item = &str> {
-        let offered = (self.inside != Inside::Netd).then_some(self.interface.as_str());
-        [self.veth.as_str()].into_iter().chain(offered)
+        let offered = (self.inside != Inside::Netd).then_some(&*self.interface);
+        [&*self.veth].into_iter().chain(offered)
     }
 
     /// Whether an engine has taken it into a sandbox.

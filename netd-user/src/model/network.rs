@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::NetworkId;
 use super::keeper::Keeper;
+use super::link_name::LinkName;
 use super::refusal::Refusal;
 
 /// What a user asks for.
@@ -163,7 +164,7 @@ impl Network {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeOptions {
     /// Name of the gateway device.
-    pub device: String,
+    pub device: LinkName,
     /// `enable_ip_masquerade`.
     pub masquerade: bool,
     /// `enable_icc`.

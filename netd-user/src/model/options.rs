@@ -48,7 +48,7 @@ pub(super) fn understand(options: &BTreeMap<String, String>) -> Result<BridgeOpt
     refuse_unknown(options)?;
     check_name_servers(options)?;
     Ok(BridgeOptions {
-        device: device(options)?,
+        device: device(options)?.into(),
         masquerade: flag(options, MASQUERADE, true)?,
         icc: flag(options, ICC, true)?,
         host_binding: parsed(options, HOST_BINDING)?,

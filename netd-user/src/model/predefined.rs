@@ -120,7 +120,7 @@ impl Change<'_> {
     fn bridge_plan(&self) -> Result<Plan, Refusal> {
         let settings = &self.now.settings;
         let bridge = BridgeOptions {
-            device: settings.default_bridge_name.clone(),
+            device: settings.default_bridge_name.as_str().into(),
             masquerade: settings.ip_masq,
             icc: settings.icc,
             host_binding: settings.ip,
@@ -184,7 +184,7 @@ fn shown(bridge: &BridgeOptions) -> BTreeMap<String, String> {
         (key("default_bridge"), "true".to_owned()),
         (key("enable_icc"), bridge.icc.to_string()),
         (key("enable_ip_masquerade"), bridge.masquerade.to_string()),
-        (key("name"), bridge.device.clone()),
+        (key("name"), bridge.device.to_string()),
     ]);
     shown.extend(bridge.host_binding.map(|ip| (key("host_binding_ipv4"), ip.to_string())));
     let mtu = bridge.mtu.map(|mtu| mtu.to_string());

@@ -18,15 +18,15 @@ use crate::dataplane::retire::Living;
 use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::HostFacts;
-use crate::model::{NetnsPath, SandboxId};
+use crate::model::{LinkName, NetnsPath, SandboxId};
 
 /// What is in the kernel of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Links that carry our mark. None where a link is too broken to be changed in place.
-    pub links: BTreeMap<String, Option<Link>>,
+    pub links: BTreeMap<LinkName, Option<Link>>,
     /// Those of them that are up.
-    pub up: BTreeSet<String>,
+    pub up: BTreeSet<LinkName>,
     /// Namespaces of ours that exist.
     pub namespaces: BTreeSet<NetnsPath>,
     /// Sandboxes in which name queries are answered.
@@ -34,7 +34,7 @@ pub struct Observed {
     /// Files of sandboxes, with what they are made of where that is known.
     pub files: BTreeMap<SandboxId, Option<SandboxFiles>>,
     /// Attached programs.
-    pub programs: BTreeSet<(String, Hook)>,
+    pub programs: BTreeSet<(LinkName, Hook)>,
     /// Map entries; unused slots of arrays left out.
     pub tables: Tables,
     /// Ports held.
@@ -75,14 +75,14 @@ pub trait Effects: Send {
     fn observe(
         &mut self,
         desired: &Desired,
-        trusted: &BTreeMap<String, Link>,
+        trusted: &BTreeMap<LinkName, Link>,
     ) -> impl Future<Output = Outcome<Observed>> + Send;
     /// Links whose sandboxes have lost something, as they are now; none where they can't be changed into
     /// what is desired.
     fn strayed(
         &mut self,
         desired: &Desired,
-    ) -> impl Future<Output = Outcome<BTreeMap<String, Option<Link>>>> + Send;
+    ) -> impl Future<Output = Outcome<BTreeMap<LinkName, Option<Link>>>> + Send;
     /// Puts back what the start has made and no desired state tells of: socket hooks, pins of maps,
     /// reserved ports.
     fn tend(&mut self) -> impl Future<Output = Tended> + Send;
@@ -123,7 +123,7 @@ pub trait Effects: Send {
     fn detach(&mut self, link: &str, hook: Hook) -> impl Future<Output = Outcome<()>> + Send;
     /// Puts this version's programs in the place of an earlier layout's, and takes over its flows. The
     /// tables must be written: from here on they are what packets meet.
-    fn inherit(&mut self) -> impl Future<Output = Outcome<BTreeSet<(String, Hook)>>> + Send;
+    fn inherit(&mut self) -> impl Future<Output = Outcome<BTreeSet<(LinkName, Hook)>>> + Send;
     /// Writes entries.
     fn put(&mut self, map: MapSpec, entries: &Entries) -> impl Future<Output = Outcome<()>> + Send;
     /// Deletes entries; those that are gone need nothing. In an array the slot becomes all zero.

@@ -25,7 +25,7 @@ use crate::facts::HostFacts;
 use crate::link::host::{HostLinks, owner_tag};
 use crate::link::resolver::ResolverNews;
 use crate::link::{LinkError, facts, netns, sockets};
-use crate::model::{NetnsPath, SandboxId};
+use crate::model::{LinkName, NetnsPath, SandboxId};
 
 /// This host.
 #[derive(Debug)]
@@ -135,9 +135,9 @@ impl KernelEffects {
         Ok(mended)
     }
 
-    fn attached(&self) -> Result<BTreeSet<(String, Hook)>, ReconcileError> {
+    fn attached(&self) -> Result<BTreeSet<(LinkName, Hook)>, ReconcileError> {
         let attached = self.dataplane.attached(|link| self.links.index(link))?;
-        Ok(attached.into_iter().collect())
+        Ok(attached.into_iter().map(|(link, hook)| (link.into(), hook)).collect())
     }
 }
 
@@ -149,7 +149,7 @@ impl Effects for KernelEffects {
     async fn observe(
         &mut self,
         desired: &Desired,
-        trusted: &BTreeMap<String, Link>,
+        trusted: &BTreeMap<LinkName, Link>,
     ) -> Outcome<Observed> {
         if trusted.is_empty() {
             self.links.read_all().await?;
@@ -169,7 +169,7 @@ impl Effects for KernelEffects {
         })
     }
 
-    async fn strayed(&mut self, desired: &Desired) -> Outcome<BTreeMap<String, Option<Link>>> {
+    async fn strayed(&mut self, desired: &Desired) -> Outcome<BTreeMap<LinkName, Option<Link>>> {
         Ok(self.links.strayed(desired).await?)
     }
 
@@ -252,7 +252,7 @@ impl Effects for KernelEffects {
         Ok(self.dataplane.detach(link, hook)?)
     }
 
-    async fn inherit(&mut self) -> Outcome<BTreeSet<(String, Hook)>> {
+    async fn inherit(&mut self) -> Outcome<BTreeSet<(LinkName, Hook)>> {
         self.faults.step()?;
         let links = &self.links;
         self.dataplane.inherit(|link| links.index(link), self.cgroup.as_deref())?;

@@ -20,7 +20,7 @@ use crate::dataplane::retire::Living;
 use crate::desired::files::SandboxFiles;
 use crate::desired::{Desired, HeldPort, Link, Tables};
 use crate::facts::{HostFacts, LinkFact};
-use crate::model::SandboxId;
+use crate::model::{LinkName, SandboxId};
 
 /// The kernel.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub(super) struct MemoryEffects {
     /// What is in it of ours.
     pub(super) state: Observed,
     /// Indexes of links, ours and the host's.
-    pub(super) indexes: BTreeMap<String, IfIndex>,
+    pub(super) indexes: BTreeMap<LinkName, IfIndex>,
     /// The effect that fails, counted from 1.
     pub(super) fails_at: Option<usize>,
     /// Effects tried.
@@ -36,9 +36,9 @@ pub(super) struct MemoryEffects {
     /// Every effect in words, in order.
     pub(super) log: Vec<String>,
     /// Programs of an earlier layout.
-    pub(super) inherited: BTreeSet<(String, Hook)>,
+    pub(super) inherited: BTreeSet<(LinkName, Hook)>,
     /// Links whose sandboxes have lost something.
-    pub(super) strayed: BTreeSet<String>,
+    pub(super) strayed: BTreeSet<LinkName>,
     next_index: u32,
 }
 
@@ -46,7 +46,7 @@ impl MemoryEffects {
     /// A host with one uplink.
     pub(super) fn with_uplink() -> Self {
         let mut kernel = Self { next_index: 2, ..Self::default() };
-        kernel.indexes.insert("eth0".to_owned(), IfIndex(2));
+        kernel.indexes.insert("eth0".into(), IfIndex(2));
         kernel
     }
 
@@ -109,7 +109,7 @@ impl MemoryEffects {
 
 impl Effects for MemoryEffects {
     async fn facts(&mut self) -> Outcome<Arc<HostFacts>> {
-        let fact = |(name, index): (&String, &IfIndex)| {
+        let fact = |(name, index): (&LinkName, &IfIndex)| {
             let up = self.state.up.contains(name);
             (name.clone(), LinkFact { ifindex: *index, up, ..LinkFact::default() })
         };
@@ -120,14 +120,14 @@ impl Effects for MemoryEffects {
     async fn observe(
         &mut self,
         _desired: &Desired,
-        _trusted: &BTreeMap<String, Link>,
+        _trusted: &BTreeMap<LinkName, Link>,
     ) -> Outcome<Observed> {
         Ok(self.state.clone())
     }
 
-    async fn strayed(&mut self, _desired: &Desired) -> Outcome<BTreeMap<String, Option<Link>>> {
+    async fn strayed(&mut self, _desired: &Desired) -> Outcome<BTreeMap<LinkName, Option<Link>>> {
         let strayed = std::mem::take(&mut self.strayed);
-        let found = |name: String| self.state.links.get(&name).map(|link| (name, link.clone()));
+        let found = |name: LinkName| self.state.links.get(&name).map(|link| (name, link.clone()));
         Ok(strayed.into_iter().filter_map(found).collect())
     }
 
@@ -184,15 +184,15 @@ impl Effects for MemoryEffects {
             assert!(self.state.namespaces.contains(&veth.netns), "veth's namespace");
         }
         self.next_index += 1;
-        let old = self.indexes.insert(name.to_owned(), IfIndex(self.next_index));
+        let old = self.indexes.insert(name.into(), IfIndex(self.next_index));
         assert_eq!(old, None, "link made twice");
-        self.state.links.insert(name.to_owned(), Some(link.clone()));
+        self.state.links.insert(name.into(), Some(link.clone()));
         Ok(())
     }
 
     async fn change_link(&mut self, name: &str, from: &Link, to: &Link) -> Outcome<()> {
         self.step(format!("change link {name}"))?;
-        let held = self.state.links.insert(name.to_owned(), Some(to.clone()));
+        let held = self.state.links.insert(name.into(), Some(to.clone()));
         assert_eq!(held, Some(Some(from.clone())), "the change starts from what is there");
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Effects for MemoryEffects {
     async fn raise_link(&mut self, name: &str) -> Outcome<()> {
         self.step(format!("raise link {name}"))?;
         self.assert_ready(name);
-        self.state.up.insert(name.to_owned());
+        self.state.up.insert(name.into());
         Ok(())
     }
 
@@ -215,18 +215,18 @@ impl Effects for MemoryEffects {
 
     async fn attach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
         self.step(format!("attach {} to {link}", hook.name()))?;
-        self.state.programs.insert((link.to_owned(), hook));
+        self.state.programs.insert((link.into(), hook));
         self.assert_nothing_dangles();
         Ok(())
     }
 
     async fn detach(&mut self, link: &str, hook: Hook) -> Outcome<()> {
         self.step(format!("detach {} from {link}", hook.name()))?;
-        self.state.programs.remove(&(link.to_owned(), hook));
+        self.state.programs.remove(&(link.into(), hook));
         Ok(())
     }
 
-    async fn inherit(&mut self) -> Outcome<BTreeSet<(String, Hook)>> {
+    async fn inherit(&mut self) -> Outcome<BTreeSet<(LinkName, Hook)>> {
         self.step("inherit".to_owned())?;
         self.state.heritage = false;
         let inherited = std::mem::take(&mut self.inherited);

@@ -13,6 +13,7 @@ use crate::dataplane::remains::{self as pins, Pinned};
 use crate::desired::Desired;
 use crate::link::host::{HostLinks, owner_tag};
 use crate::link::{facts, netns};
+use crate::model::LinkName;
 
 pub use super::ledger::NAMESPACES;
 
@@ -29,7 +30,7 @@ pub struct Places {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remnant {
     /// A link of the host.
-    Link(String),
+    Link(LinkName),
     /// A namespace that we made.
     Namespace(PathBuf),
     /// The files that sandboxes had to themselves, in this directory.

@@ -6,11 +6,12 @@ use std::collections::btree_map::Iter;
 use std::iter::Peekable;
 
 use crate::facts::{HostFacts, LinkFact};
+use crate::model::LinkName;
 
 /// Links that are in both looks with one index.
 pub(super) struct Links<'a> {
-    before: Peekable<Iter<'a, String, LinkFact>>,
-    now: Peekable<Iter<'a, String, LinkFact>>,
+    before: Peekable<Iter<'a, LinkName, LinkFact>>,
+    now: Peekable<Iter<'a, LinkName, LinkFact>>,
 }
 
 impl<'a> Links<'a> {
@@ -29,11 +30,11 @@ impl<'a> Links<'a> {
 
 /// Goes on to a name, if it is there.
 fn advance<'a>(
-    links: &mut Peekable<Iter<'a, String, LinkFact>>,
+    links: &mut Peekable<Iter<'a, LinkName, LinkFact>>,
     name: &str,
 ) -> Option<&'a LinkFact> {
-    while links.next_if(|(found, _)| found.as_str() < name).is_some() {}
-    links.peek().filter(|(found, _)| found.as_str() == name).map(|(_, link)| *link)
+    while links.next_if(|(found, _)| &***found < name).is_some() {}
+    links.peek().filter(|(found, _)| &***found == name).map(|(_, link)| *link)
 }
 
 #[cfg(test)]
@@ -44,7 +45,7 @@ mod tests {
 
     fn host(links: &[(&str, u32)]) -> HostFacts {
         let fact = |ifindex| LinkFact { ifindex: IfIndex(ifindex), ..LinkFact::default() };
-        let links = links.iter().map(|(name, index)| ((*name).to_owned(), fact(*index)));
+        let links = links.iter().map(|(name, index)| ((*name).into(), fact(*index)));
         HostFacts { links: links.collect(), ..HostFacts::default() }
     }
 

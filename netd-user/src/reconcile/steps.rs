@@ -10,10 +10,12 @@ use netd_common::map::CONFIG;
 use netd_common::map::config::Config;
 
 use super::effects::{Effects, Entries};
+use super::merge::{beside, without};
 use super::tables::{self, Plan, Write};
 use super::{ReconcileError, Reconciler};
 use crate::dataplane::retire::Living;
 use crate::desired::Desired;
+use crate::model::LinkName;
 
 impl<E: Effects> Reconciler<E> {
     pub(super) async fn hold_ports(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
@@ -40,19 +42,17 @@ impl<E: Effects> Reconciler<E> {
     }
 
     pub(super) async fn open_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for (sandbox, netns) in &desired.resolvers {
-            if !self.held.resolvers.contains(sandbox) {
-                self.effects.open_resolver(*sandbox, netns).await?;
-                self.held.resolvers.insert(*sandbox);
-                self.changed += 1;
-            }
+        let missing = without(desired.resolvers.keys(), &self.held.resolvers);
+        for sandbox in missing.copied().collect::<Vec<_>>() {
+            self.effects.open_resolver(sandbox, &desired.resolvers[&sandbox]).await?;
+            self.held.resolvers.insert(sandbox);
+            self.changed += 1;
         }
         Ok(())
     }
 
     async fn close_resolvers(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let held = self.held.resolvers.iter();
-        let unwanted = held.filter(|sandbox| !desired.resolvers.contains_key(sandbox));
+        let unwanted = without(&self.held.resolvers, desired.resolvers.keys());
         for sandbox in unwanted.copied().collect::<Vec<_>>() {
             self.effects.close_resolver(sandbox).await?;
             self.held.resolvers.remove(&sandbox);
@@ -62,19 +62,19 @@ impl<E: Effects> Reconciler<E> {
     }
 
     pub(super) async fn write_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for (sandbox, files) in &desired.files {
-            if self.held.files.get(sandbox).and_then(Option::as_ref) != Some(files) {
-                self.effects.write_files(files).await?;
-                self.held.files.insert(*sandbox, Some(files.clone()));
-                self.changed += 1;
-            }
+        let changed = beside(&desired.files, &self.held.files)
+            .filter(|(_, files, held)| held.and_then(Option::as_ref) != Some(files));
+        let changed = changed.map(|(sandbox, files, _)| (sandbox, files));
+        for (sandbox, files) in changed.collect::<Vec<_>>() {
+            self.effects.write_files(files).await?;
+            self.held.files.insert(*sandbox, Some(files.clone()));
+            self.changed += 1;
         }
         Ok(())
     }
 
     async fn remove_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let held = self.held.files.keys();
-        let unwanted = held.filter(|sandbox| !desired.files.contains_key(sandbox));
+        let unwanted = without(self.held.files.keys(), desired.files.keys());
         for sandbox in unwanted.copied().collect::<Vec<_>>() {
             self.effects.remove_files(sandbox).await?;
             self.held.files.remove(&sandbox);
@@ -86,10 +86,10 @@ impl<E: Effects> Reconciler<E> {
     /// Creates and changes links; whether it did anything.
     pub(super) async fn make_links(&mut self, desired: &Desired) -> Result<bool, ReconcileError> {
         let before = self.changed;
-        for (name, link) in &desired.links {
-            if self.held.links.get(name).and_then(Option::as_ref) == Some(link) {
-                continue;
-            }
+        let changed = beside(&desired.links, &self.held.links)
+            .filter(|(_, link, held)| held.and_then(Option::as_ref) != Some(link));
+        let changed = changed.map(|(name, link, _)| (name, link));
+        for (name, link) in changed.collect::<Vec<_>>() {
             // Taken out until it is known how it went: after an error it is looked at anew.
             match self.held.links.remove(name).flatten() {
                 Some(held) => self.effects.change_link(name, &held, link).await?,
@@ -197,12 +197,11 @@ impl<E: Effects> Reconciler<E> {
     }
 
     async fn raise_links(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        for name in desired.links.keys() {
-            if !self.held.up.contains(name) {
-                self.effects.raise_link(name).await?;
-                self.held.up.insert(name.clone());
-                self.changed += 1;
-            }
+        let down = without(desired.links.keys(), &self.held.up);
+        for name in down.cloned().collect::<Vec<_>>() {
+            self.effects.raise_link(&name).await?;
+            self.held.up.insert(name);
+            self.changed += 1;
         }
         Ok(())
     }
@@ -213,7 +212,7 @@ impl<E: Effects> Reconciler<E> {
         for (link, hook) in programs.cloned().collect::<Vec<_>>() {
             self.detach(link, hook).await?;
         }
-        let links = self.held.links.keys().filter(|name| !desired.links.contains_key(*name));
+        let links = without(self.held.links.keys(), desired.links.keys());
         for name in links.cloned().collect::<Vec<_>>() {
             self.remove_link(&name).await?;
         }
@@ -235,7 +234,7 @@ impl<E: Effects> Reconciler<E> {
     }
 
     pub(super) async fn remove_link(&mut self, name: &str) -> Result<(), ReconcileError> {
-        let programs = self.held.programs.iter().filter(|(link, _)| link == name);
+        let programs = self.held.programs.iter().filter(|(link, _)| **link == *name);
         for (link, hook) in programs.cloned().collect::<Vec<_>>() {
             self.detach(link, hook).await?;
         }
@@ -246,7 +245,7 @@ impl<E: Effects> Reconciler<E> {
         Ok(())
     }
 
-    async fn detach(&mut self, link: String, hook: Hook) -> Result<(), ReconcileError> {
+    async fn detach(&mut self, link: LinkName, hook: Hook) -> Result<(), ReconcileError> {
         self.effects.detach(&link, hook).await?;
         self.held.programs.remove(&(link, hook));
         self.changed += 1;

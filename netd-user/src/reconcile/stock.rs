@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::effects::Effects;
+use super::merge::beside;
 use super::{Compile, ReconcileError, Reconciler, standing};
 use crate::desired::{Desired, Link};
 use crate::facts::HostFacts;
+use crate::model::LinkName;
 
 /// How far it is known what is in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +83,10 @@ impl<E: Effects> Reconciler<E> {
         facts: &HostFacts,
         compile: Compile<'_>,
     ) -> Result<(), ReconcileError> {
-        let is_broken = |(name, held): &(&String, &Option<Link>)| {
-            desired.links.get(*name).is_some_and(|link| !can_change(held.as_ref(), link))
-        };
-        let broken: BTreeSet<String> =
-            self.held.links.iter().filter(is_broken).map(|(name, _)| name.clone()).collect();
+        let broken: BTreeSet<LinkName> = beside(&desired.links, &self.held.links)
+            .filter(|(_, link, held)| held.is_some_and(|held| !can_change(held.as_ref(), link)))
+            .map(|(name, ..)| name.clone())
+            .collect();
         if broken.is_empty() {
             return Ok(());
         }

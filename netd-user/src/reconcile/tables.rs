@@ -9,6 +9,7 @@ use netd_common::map::endpoint::{ADDRESS_IS_GATEWAY, AddressKey, AddressValue};
 use netd_common::map::{MapSpec, PUBLISHED_V4, PUBLISHED_V6};
 
 use super::effects::Entries;
+use super::merge::beside;
 use crate::dataplane::delta::{Config, Table, Visit, in_delete_order, in_put_order};
 use crate::desired::Tables;
 
@@ -117,9 +118,9 @@ fn gone<'a, A: Address>(
     desired: &'a BTreeMap<AddressKey<A>, AddressValue>,
     held: &'a BTreeMap<AddressKey<A>, AddressValue>,
 ) -> impl Iterator<Item = A> + 'a {
-    let removed = held.iter().filter(|(key, _)| !desired.contains_key(key));
-    let endpoints = removed.filter(|(_, value)| value.flags & ADDRESS_IS_GATEWAY == 0);
-    endpoints.map(|(key, _)| key.addr).filter(|addr| !addr.is_link_local())
+    let removed = beside(held, desired).filter(|(_, _, desired)| desired.is_none());
+    let endpoints = removed.filter(|(_, value, _)| value.flags & ADDRESS_IS_GATEWAY == 0);
+    endpoints.map(|(key, ..)| key.addr).filter(|addr| !addr.is_link_local())
 }
 
 fn joined<'a, T: Pod>(items: impl ExactSizeIterator<Item = &'a T>) -> Vec<u8> {

@@ -18,7 +18,7 @@ use super::*;
 use crate::dataplane::delta::{Table, Visit, in_put_order};
 use crate::desired::Link;
 use crate::desired::{GatewayLink, Tables, VethLink};
-use crate::model::{NetnsPath, Proto};
+use crate::model::{LinkName, NetnsPath, Proto};
 
 /// A host's networks, each with the numbers of its endpoints; an endpoint publishes its own number.
 type World = Vec<(u32, Vec<u32>)>;
@@ -48,7 +48,7 @@ async fn what_went_inside_a_sandbox_is_put_back_where_the_kernel_tells_and_nowhe
     for name in ["veth1", "veth2"] {
         lose(&mut reconciler, name);
     }
-    reconciler.effects.strayed.insert("veth2".to_owned());
+    reconciler.effects.strayed.insert("veth2".into());
     let applied = reconciler.apply(&compiler(&world)).await.unwrap();
     assert_eq!((applied.repaired, applied.changed > 0), (1, true));
     assert_eq!(reconciler.effects.state.links["veth2"], whole["veth2"]);
@@ -162,7 +162,7 @@ async fn a_link_that_somebody_deleted_comes_back_under_its_new_index() {
 async fn a_broken_link_is_retired_before_it_is_made_again() {
     let world = vec![(1, vec![1, 2])];
     let mut reconciler = applied(&world).await;
-    reconciler.effects.state.links.insert("veth1".to_owned(), None);
+    reconciler.effects.state.links.insert("veth1".into(), None);
     reconciler.verify(&compiler(&world)).await.unwrap();
     assert_eq!(content(&reconciler), content(&applied(&world).await));
 }
@@ -250,7 +250,7 @@ fn compiler(world: &World) -> impl Fn(&HostFacts) -> Desired + Send + Sync + use
         let uplink = UplinkValue { mtu: 1500, ..UplinkValue::default() };
         desired.tables.config.insert(0, Config { snat_first: 49_152, ..Config::default() });
         desired.tables.uplinks.insert(facts.links["eth0"].ifindex, uplink);
-        desired.programs.insert(("eth0".to_owned(), Hook::FromNetdev));
+        desired.programs.insert(("eth0".into(), Hook::FromNetdev));
         for (network, endpoints) in &world {
             add_network(&mut desired, facts, *network, endpoints);
         }
@@ -259,7 +259,7 @@ fn compiler(world: &World) -> impl Fn(&HostFacts) -> Desired + Send + Sync + use
 }
 
 fn add_network(desired: &mut Desired, facts: &HostFacts, network: u32, endpoints: &[u32]) {
-    let name = format!("br{network}");
+    let name = LinkName::from(format!("br{network}"));
     let gateway = GatewayLink {
         mac: mac(network),
         mtu: 1500,
@@ -284,11 +284,11 @@ fn add_network(desired: &mut Desired, facts: &HostFacts, network: u32, endpoints
 }
 
 fn add_endpoint(desired: &mut Desired, facts: &HostFacts, network: u32, endpoint: u32) {
-    let name = format!("veth{endpoint}");
+    let name = LinkName::from(format!("veth{endpoint}"));
     let netns = NetnsPath::from(PathBuf::from(format!("/run/netns/{endpoint}")));
     let link = VethLink {
         netns: netns.clone(),
-        interface: "eth0".to_owned(),
+        interface: "eth0".into(),
         mac: mac(endpoint),
         mtu: 1500 - network,
         addresses: BTreeSet::new(),

@@ -34,7 +34,7 @@ pub(crate) fn engine_model(names: bool) -> Arc<Model> {
     for endpoint in world.model.endpoints.values_mut() {
         let endpoint = Arc::make_mut(endpoint);
         endpoint.inside = Inside::Engine { opened: true };
-        endpoint.interface = format!("off{}", endpoint.index);
+        endpoint.interface = format!("off{}", endpoint.index).into();
     }
     Arc::new(world.model)
 }

@@ -99,8 +99,8 @@ impl World {
             mac: MacAddr([0x02, 0x42, 10, network, high, low]),
             aliases: Vec::new(),
             gw_priority: 0,
-            interface: format!("eth{i}"),
-            veth: format!("veth{index}"),
+            interface: format!("eth{i}").into(),
+            veth: format!("veth{index}").into(),
             options: BTreeMap::new(),
         };
         self.model.endpoints.insert(endpoint.id, Arc::new(endpoint));
@@ -153,7 +153,7 @@ impl World {
         let veths = self.model.endpoints.values();
         let veths = veths.map(|endpoint| (&endpoint.veth, 1_000 + endpoint.index));
         let uplink = UplinkFact {
-            name: "eth0".to_owned(),
+            name: "eth0".into(),
             ifindex: IfIndex(2),
             mac: Some(MacAddr([2, 0, 0, 0, 0, 2])),
             mtu: 9_000,
@@ -162,7 +162,7 @@ impl World {
         };
         let links = bridges.chain(veths).map(|(name, index)| (name.clone(), link(index)));
         HostFacts {
-            links: links.chain([("eth0".to_owned(), link(2))]).collect(),
+            links: links.chain([("eth0".into(), link(2))]).collect(),
             addresses: [
                 (IpAddr::V4(uplink.v4.unwrap()), IfIndex(2)),
                 (IpAddr::V6(uplink.v6.unwrap()), IfIndex(2)),
@@ -177,7 +177,7 @@ impl World {
     /// The same host, on which a link lingers.
     pub(crate) fn facts_with(&self, lingering: &str) -> HostFacts {
         let mut facts = self.facts();
-        facts.links.insert(lingering.to_owned(), link(99_999));
+        facts.links.insert(lingering.into(), link(99_999));
         facts
     }
 }
@@ -258,7 +258,7 @@ fn pool(subnet: &str, gateway: &str) -> Pool {
 
 fn bridge_options(name: &str) -> BridgeOptions {
     BridgeOptions {
-        device: format!("br-{name}"),
+        device: format!("br-{name}").into(),
         masquerade: true,
         icc: true,
         host_binding: None,

@@ -83,7 +83,7 @@ impl Plugin {
         let gateway = |v6| model.gateway_of(endpoint, v6).map(|gateway| gateway.to_string());
         Ok(reply(&Joined {
             interface_name: InterfaceName {
-                src_name: endpoint.interface.clone(),
+                src_name: endpoint.interface.to_string(),
                 dst_prefix: network.bridge.interface_prefix.clone(),
             },
             gateway: gateway(false),

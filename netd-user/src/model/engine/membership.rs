@@ -46,8 +46,8 @@ impl Change<'_> {
             mac: self.mac(&network, asked.mac.as_deref())?,
             aliases: Vec::new(),
             gw_priority: 0,
-            interface,
-            veth,
+            interface: interface.into(),
+            veth: veth.into(),
             options: asked.options,
         };
         self.model.endpoints.insert(id, Arc::new(endpoint));

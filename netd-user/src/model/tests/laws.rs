@@ -190,7 +190,7 @@ fn crowded(count: u32) -> World {
             v4: endpoint.v4.map(|addr| (addr.to_bits() + at).into()),
             v6: endpoint.v6.map(|addr| (addr.to_bits() + u128::from(at)).into()),
             mac,
-            veth: format!("x{at}"),
+            veth: format!("x{at}").into(),
             ..Endpoint::clone(&endpoint)
         };
         world.model.endpoints.insert(added.id, Arc::new(added));

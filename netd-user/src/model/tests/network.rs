@@ -50,7 +50,7 @@ fn the_predefined_bridge_follows_the_settings() {
     assert_eq!(bridge.pools[0].container_gateway(), Some("10.7.0.254".parse().unwrap()));
     assert_eq!(subnets(&bridge)[1], "fd12:3456:789a::/64");
     assert_eq!((bridge.bridge.icc, bridge.bridge.mtu), (false, Some(1_400)));
-    assert_eq!(bridge.bridge.device, "netd0");
+    assert_eq!(&*bridge.bridge.device, "netd0");
     world.sandbox(container("c1", &[]));
     assert_eq!(world.v4("c1", "bridge"), "10.7.0.128");
 
@@ -307,7 +307,7 @@ fn default_options_yield_to_given_ones() {
 fn devices_have_names_of_their_own() {
     let mut world = World::new();
     let automatic = world.network(named("n1"));
-    assert_eq!(automatic.bridge.device, format!("br-{}", automatic.id.short()));
+    assert_eq!(*automatic.bridge.device, format!("br-{}", automatic.id.short()));
     let key = "com.docker.network.bridge.name";
     let held = world.network(with_option("n2", key, "br-r1x"));
     let refused = world.network_refused(with_option("n3", key, "br-r1x"));

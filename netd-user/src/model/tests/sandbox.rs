@@ -128,10 +128,10 @@ fn connect_and_disconnect_speak_dockers_words() {
         "network \"r1\" is specified multiple times"
     );
     world.must(connect("auto1", "r1c", plain()));
-    assert_eq!(world.endpoint("r1c", "auto1").interface, "eth1");
+    assert_eq!(&*world.endpoint("r1c", "auto1").interface, "eth1");
     world.must(disconnect("r1", "r1c"));
     world.must(connect("r1", "r1c", plain()));
-    assert_eq!(world.endpoint("r1c", "r1").interface, "eth0");
+    assert_eq!(&*world.endpoint("r1c", "r1").interface, "eth0");
 }
 
 #[test]
