@@ -1,7 +1,7 @@
 //! Names: what containers ask netd, and what they are told.
 //!
 //! Laws: names come from the model as it is at the moment of the query, and from nowhere else; local
-//! names are answered before anything waits; no query leaves a task behind, nor a socket for long.
+//! names are answered before anything waits; all a query leaves behind is a port, and not for long.
 
 mod cache;
 pub mod host;

@@ -1,6 +1,7 @@
 //! The ports that upstreams are asked from by UDP, shared by a sandbox's queries to one server.
 //!
-//! Each port is a flow to the packet path, which keeps one of the host's ports from others for minutes.
+//! Each port is a flow to the packet path, which keeps one of the host's ports from others, for minutes
+//! where it goes on.
 //! Laws: who asks seldom has a new port for each query; who asks much has `PORTS` at a time, each for
 //! `LIFE`. Nobody can foretell which of them a query leaves by, nor its id (RFC 5452). A port ends
 //! when its time and its last query are over, or with its sandbox.

@@ -26,7 +26,7 @@ use crate::controller::told_to_stop;
 use crate::link::resolver::ResolverNews;
 use crate::model::{Model, Sandbox, SandboxId};
 
-/// Queries upstream at once, all sandboxes together: what memory and descriptors bear.
+/// Queries upstream at once, all sandboxes together: what memory bears.
 const IN_FLIGHT: usize = 16_384;
 /// How often ports are looked for whose time is over.
 const TICK: Duration = Duration::from_secs(10);
