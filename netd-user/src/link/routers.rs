@@ -28,7 +28,14 @@ pub(super) fn kept<T>(work: impl FnOnce() -> Result<T, LinkError>) -> Result<T, 
         Err(source) => return Err(failed("read", ROUTES.into(), source)),
     };
     let mut lifted = Vec::new();
-    for interface in holders(&routes) {
+    let done = lift(holders(&routes), &mut lifted).and_then(|()| work());
+    let restored: Vec<_> = lifted.iter().map(|path| write(path, ACCEPTS)).collect();
+    restored.into_iter().collect::<Result<(), _>>().and(done)
+}
+
+/// Has the interfaces accept advertisements whether they forward or not, and notes where.
+fn lift(interfaces: BTreeSet<&str>, lifted: &mut Vec<PathBuf>) -> Result<(), LinkError> {
+    for interface in interfaces {
         let path: PathBuf = ["/proc/sys/net/ipv6/conf", interface, "accept_ra"].iter().collect();
         // Who is not as expected, or has just gone, is left alone.
         if fs::read_to_string(&path).is_ok_and(|found| found.trim() == ACCEPTS) {
@@ -36,9 +43,7 @@ pub(super) fn kept<T>(work: impl FnOnce() -> Result<T, LinkError>) -> Result<T, 
             lifted.push(path);
         }
     }
-    let done = work();
-    let restored: Vec<_> = lifted.iter().map(|path| write(path, ACCEPTS)).collect();
-    restored.into_iter().collect::<Result<(), _>>().and(done)
+    Ok(())
 }
 
 /// Interfaces behind which a learned default router is.
