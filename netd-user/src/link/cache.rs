@@ -326,9 +326,13 @@ pub(super) fn routed<'a>(
 ) -> BTreeSet<IpNetwork> {
     let prefixes: BTreeSet<(IpAddr, u8)> =
         routes.map(|it| (it.destination.network(), it.destination.prefix())).collect();
-    let full = |addr: &IpNetwork| addr.prefix() == if addr.is_ipv4() { 32 } else { 128 };
-    addresses.retain(|it| full(it) || prefixes.contains(&(it.network(), it.prefix())));
+    addresses.retain(|it| is_full_length(it) || prefixes.contains(&(it.network(), it.prefix())));
     addresses
+}
+
+/// Whether an address is all of its prefix, which then has no route.
+pub(super) fn is_full_length(addr: &IpNetwork) -> bool {
+    addr.prefix() == if addr.is_ipv4() { 32 } else { 128 }
 }
 
 /// Addresses of one link, out of a dump, without those that IPv6 makes up by itself.

@@ -11,13 +11,18 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
 use rtnetlink::packet_route::link::{LinkExtentMask, LinkMessage};
-use rtnetlink::packet_route::route::{RouteFlags, RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::{LinkError, netns};
 use crate::desired::Route;
 use crate::fault;
+
+/// `IP6_RT_PRIO_ADDRCONF`: what IPv6 routes have that the kernel makes by itself.
+const KERNEL_METRIC: u32 = 256;
 
 /// A connection to the route netlink of one namespace.
 #[derive(Debug)]
@@ -156,12 +161,31 @@ impl Netlink {
         request.execute().await.map_err(refused("add route", route.destination.to_string()))
     }
 
+    /// Puts back the route to an address' prefix, as the kernel makes it with the address
+    /// (`fib_add_ifaddr`, `addrconf_prefix_route`); one that is there is no error.
+    pub(super) async fn add_prefix_route(
+        &self,
+        index: u32,
+        addr: IpNetwork,
+    ) -> Result<(), LinkError> {
+        fault::point();
+        let mut message = route_message(index, Route { destination: addr, via: None })?;
+        message.header.protocol = RouteProtocol::Kernel;
+        message.attributes.push(match addr.ip() {
+            IpAddr::V4(ip) => RouteAttribute::PrefSource(ip.into()),
+            IpAddr::V6(_) => RouteAttribute::Priority(KERNEL_METRIC),
+        });
+        match self.handle.route().add(message).execute().await {
+            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(()),
+            other => other.map_err(refused("add the route of", addr.to_string())),
+        }
+    }
+
     /// Lets the host's stack hear IPv6 groups on a link that is up: the kernel makes this route by
     /// itself only where there is a carrier (`addrconf_add_mroute`). Its metric is the link's alone: a
     /// route of another link with the same one would be in the way.
     pub(super) async fn add_group_route(&self, name: &str, index: u32) -> Result<(), LinkError> {
         const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
-        const KERNEL_METRIC: u32 = 256;
         const GROUPS: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
         let message = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(GROUPS, 8)
@@ -204,7 +228,7 @@ fn route_message(index: u32, route: Route) -> Result<RouteMessage, LinkError> {
         source: std::io::ErrorKind::InvalidInput.into(),
     };
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(route.destination.ip(), route.destination.prefix())
+        .destination_prefix(route.destination.network(), route.destination.prefix())
         .map_err(invalid)?
         .output_interface(index);
     if let Some(via) = route.via {

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::cache::{RouteRecord, addresses_on, routed, routes_through};
+use super::cache::{RouteRecord, addresses_on, is_full_length, routed, routes_through};
 use super::netlink::{Netlink, try_in_order};
 use super::record::link_of;
 use super::{LinkError, netns, sysctl};
@@ -90,14 +90,15 @@ pub(super) async fn change(
     for addr in from.addresses.difference(&to.addresses) {
         sandbox.remove_address(inner, *addr).await?;
     }
-    // One that stands but has lost its route gets it only as it is made.
-    for addr in to.addresses.difference(&from.addresses) {
-        sandbox.remove_address(inner, *addr).await?;
-    }
     for addr in &to.addresses {
         sandbox.add_address(inner, *addr).await?;
     }
     sandbox.raise(&to.interface, inner).await?;
+    // One that stands may have lost its route alone. Made anew it would have it, but take those along
+    // that the sandbox has given itself in its prefix.
+    for addr in to.addresses.difference(&from.addresses).filter(|it| !is_full_length(it)) {
+        sandbox.add_prefix_route(inner, *addr).await?;
+    }
     // Routes go with the address they depend on, so look at what is left of them.
     let held = routes_in(&sandbox, inner).await?;
     for route in held.difference(&to.routes) {

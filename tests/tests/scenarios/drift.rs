@@ -1,7 +1,7 @@
 //! What others do to netd's things, and what runs out: seen within seconds, put right or told, and nothing
 //! that works is taken down for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -218,6 +218,17 @@ fn what_goes_inside_a_sandbox_comes_back() {
     assert!((repairs() - settled).abs() < 0.5, "{} after {settled}", repairs());
 }
 
+/// An address in the prefix of the first one that eth0 has in what `ip -o address` says.
+fn beside_own(said: &str) -> String {
+    let own = said.lines().find(|line| line.contains("eth0")).unwrap();
+    let (own, prefix_len) = own.split_whitespace().nth(3).unwrap().split_once('/').unwrap();
+    let other: IpAddr = match own.parse().unwrap() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() ^ 0x40).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() ^ 0x40).into(),
+    };
+    format!("{other}/{prefix_len}")
+}
+
 /// A floating address, a node's route to its neighbour's containers: netd has not given them.
 #[test]
 fn what_a_sandbox_gives_itself_stays_when_its_own_is_put_back() {
@@ -226,25 +237,37 @@ fn what_a_sandbox_gives_itself_stays_when_its_own_is_put_back() {
     let web = scene.web.netns.clone();
     let ip = |words: &[&str]| web.run(|| run("ip", words)).unwrap();
     let [v4, v6] = scene.web.addresses("app").unwrap().map(|address| address.to_string());
-    ip(&["address", "add", "192.0.2.100/24", "dev", "eth0"]);
+    let floating = ["-4", "-6"].map(|family| beside_own(&ip(&[family, "-o", "address"])));
+    for address in floating.iter().map(String::as_str).chain(["192.0.2.100/24"]) {
+        ip(&["address", "add", address, "dev", "eth0"]);
+    }
     ip(&["address", "add", "2001:db8:77::100/64", "dev", "eth0"]);
     ip(&["route", "add", "192.0.3.0/24", "dev", "eth0", "src", &v4]);
     ip(&["route", "add", "2001:db8:78::/64", "dev", "eth0", "src", &v6]);
     let has_its_own = || {
         let addresses = ip(&["address", "show", "dev", "eth0"]);
         let routes = ip(&["route"]) + &ip(&["-6", "route"]);
-        assert!(addresses.contains("192.0.2.100/24"), "{addresses}");
-        assert!(addresses.contains("2001:db8:77::100/64"), "{addresses}");
+        for own in ["192.0.2.100/24", "2001:db8:77::100/64", &floating[0], &floating[1]] {
+            assert!(addresses.contains(own), "{own}: {addresses}");
+        }
         assert!(routes.contains("192.0.3.0/24"), "{routes}");
         assert!(routes.contains("2001:db8:78::/64"), "{routes}");
     };
-    let before = scene.metric("netd_drift_repairs_total");
-    ip(&["-4", "route", "del", "default"]);
-    eventually("a repair", NOTICED_WITHIN, || {
-        Ok((scene.metric("netd_drift_repairs_total") > before).then_some(()))
-    })
-    .unwrap();
-    has_its_own();
+    for lost in [
+        &["-4", "route", "del", "default"][..],
+        &["-4", "route", "flush", "dev", "eth0", "proto", "kernel"],
+        &["-6", "route", "flush", "dev", "eth0", "proto", "kernel"],
+    ] {
+        let before = scene.metric("netd_drift_repairs_total");
+        ip(lost);
+        let repaired = || Ok((scene.metric("netd_drift_repairs_total") > before).then_some(()));
+        eventually(&lost.join(" "), NOTICED_WITHIN, repaired).unwrap();
+        has_its_own();
+    }
+    for target in scene.web.addresses("app").unwrap() {
+        let answers = || Ok(world.host.pings(target)?.then_some(()));
+        eventually("an answer", NOTICED_WITHIN, answers).unwrap();
+    }
     // A daemon that knows nothing yet looks into every sandbox.
     ip(&["-6", "route", "del", "default"]);
     let Scene { daemon, .. } = scene;
