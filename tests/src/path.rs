@@ -23,13 +23,14 @@ pub const FAR_MTU: u16 = 1300;
 pub struct Far {
     name: String,
     netns: Netns,
+    router: Netns,
 }
 
 impl Far {
     /// Makes it behind the router.
     pub fn behind(outside: &Outside) -> Result<Self> {
         let name = format!("{}-far", outside.name());
-        let far = Self { netns: Netns::create(&name)?, name };
+        let far = Self { netns: Netns::create(&name)?, name, router: outside.netns().clone() };
         let mtu = FAR_MTU.to_string();
         let link = ["link", "add", "far", "mtu", &mtu, "type", "veth", "peer", "name", "eth0"];
         outside.ip(&[&link[..], &["mtu", "1500", "netns", &far.name]].concat())?;
@@ -59,7 +60,9 @@ impl Far {
 
 impl Drop for Far {
     fn drop(&mut self) {
-        // The laboratory sweeps what is left.
+        // The link at once, for the next of its name: a namespace's end comes later. The laboratory
+        // sweeps what is left.
+        let _left = self.router.run(|| run("ip", &["link", "delete", "far"]));
         let _left = Netns::delete(&self.name);
     }
 }

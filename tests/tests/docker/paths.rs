@@ -12,7 +12,7 @@ use super::case::{Case, PORT, Running, meets_nothing, reaches};
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    netd("C05 routed networks answer the outside, and are apart from each other", routed),
+    netd("routed networks answer the outside, and are apart from each other", routed),
     both("C06 published port is reached from another network", published_elsewhere),
     netd("C14 containers have the uplink's MTU, and large transfers pass", uplink_mtu),
 ];

@@ -1,6 +1,7 @@
 //! Published ports: who reaches them, and who may have them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
@@ -47,13 +48,26 @@ fn basic(case: &Case<'_, '_>) -> Result<()> {
 
 /// As a process of the host: from its control group, too.
 fn reaches_from_host(case: &Case<'_, '_>, address: IpAddr) -> Result<()> {
-    let wire = netd_tests::process::built("wire")?;
     for transport in Transport::ALL {
-        let target = SocketAddr::new(address, 8080).to_string();
-        let said = case.rig.host.exec(&wire, &[transport.name(), &target, "hello"])?;
-        ensure!(said.status.success(), "{} {target}: {said:?}", transport.name());
+        let said = asks_from_host(case, transport, address)?;
+        ensure!(said.status.success(), "{} {address}: {said:?}", transport.name());
     }
     Ok(())
+}
+
+fn is_silent_to_host(case: &Case<'_, '_>, address: IpAddr) -> Result<()> {
+    for transport in Transport::ALL {
+        let said = asks_from_host(case, transport, address)?;
+        ensure!(!said.status.success(), "{} {address} answers", transport.name());
+    }
+    Ok(())
+}
+
+/// A process in the host's control group, where netd's socket hooks see it.
+fn asks_from_host(case: &Case<'_, '_>, way: Transport, address: IpAddr) -> Result<Output> {
+    let wire = netd_tests::process::built("wire")?;
+    let target = SocketAddr::new(address, 8080).to_string();
+    case.rig.host.exec(&wire, &[way.name(), &target, "hello"])
 }
 
 fn source(case: &Case<'_, '_>) -> Result<()> {
@@ -128,8 +142,9 @@ fn one_address(case: &Case<'_, '_>) -> Result<()> {
         case.published(8080).into_iter().try_for_each(|target| reaches(outside, target))?;
         all_silent(outside, &others.map(|other| SocketAddr::new(other, 8080)))
     })?;
-    let own: [SocketAddr; 2] = ["127.0.0.1:8080".parse()?, "[::1]:8080".parse()?];
-    all_silent(case.rig.host.netns(), &own)
+    let own: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    own.into_iter().try_for_each(|address| is_silent_to_host(case, address))?;
+    case.uplinks().into_iter().try_for_each(|address| reaches_from_host(case, address))
 }
 
 fn conflict(case: &Case<'_, '_>) -> Result<()> {
