@@ -58,7 +58,7 @@ impl Effort {
         operations: 10,
         engine_operations: 3,
         engine_ports: 100,
-        name_rounds: 3,
+        name_rounds: 4,
     };
 
     /// For the record: less than thirty minutes.

@@ -8,7 +8,7 @@ mod tally;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{engines, run, setup};
 use leaks::Census;
@@ -70,6 +70,11 @@ fn docker(words: &[String], tally: &mut Tally) -> Result<()> {
         [option, release, scenarios @ ..] if option == ENGINE => (Some(release), scenarios),
         scenarios => (None, scenarios),
     };
+    ensure!(
+        !scenarios.iter().any(|word| word == ENGINE),
+        "{ENGINE} comes first, with a release of Debian from trixie on: \
+         `cargo xtask test docker {ENGINE} sid`"
+    );
     let mut command = tests(&DOCKER_TESTS, scenarios);
     if let Some(release) = release {
         command.env(ENGINE_PLACE, engines::ensure(release)?);
