@@ -86,7 +86,7 @@ pub struct Model {
     datagrams: BTreeMap<Datagram, Known>,
     passed: BTreeMap<Datagram, Passed>,
     /// Those that wait for the fragment at hand.
-    released: Vec<Packet>,
+    released: Vec<Option<Packet>>,
 }
 
 impl Model {

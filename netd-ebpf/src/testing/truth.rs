@@ -66,6 +66,9 @@ impl<F: Globe> Pair<F> {
                     self.model.now_s += u32::from(seconds);
                 }
                 Event::Change(change) => {
+                    // An operator takes longer than a fragment waits.
+                    self.tables.held.clear();
+                    self.model.forget_waiting();
                     self.world.change(change);
                     write::<F>(&self.world, &mut self.tables);
                     self.tables.config.generation += 1;

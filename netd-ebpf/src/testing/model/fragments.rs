@@ -28,8 +28,8 @@ pub(super) type Datagram = (u8, Place, Place, u8, u8);
 pub(super) struct Known {
     /// What its first fragment said.
     said: Option<Said>,
-    /// Those that came before it.
-    waiting: Vec<Packet>,
+    /// Those that came before it, if they are still there.
+    waiting: Vec<Option<Packet>>,
     since_s: u32,
 }
 
@@ -128,7 +128,7 @@ impl Model {
             known.since_s = now_s;
         }
         let may_wait = known.waiting.len() < WAITING_MAX;
-        known.waiting.push(*packet);
+        known.waiting.push(Some(*packet));
         match (is_the_hosts, may_wait) {
             (true, _) => guess,
             (false, true) => expected(world, packet, Decision::Held),
@@ -136,12 +136,17 @@ impl Model {
         }
     }
 
+    /// What waits has waited too long.
+    pub fn forget_waiting(&mut self) {
+        self.datagrams.values_mut().for_each(|it| it.waiting.fill(None));
+    }
+
     /// Why a fragment that is to be sent is not: a first one lets those that wait follow it, and no
     /// byte passes twice.
     pub(super) fn claim(&mut self, world: &World, packet: &Packet) -> Option<Expected> {
         let piece = packet.piece?;
         if !self.released.is_empty() {
-            let waiting = self.released.drain(..).take(WAITING_MAX);
+            let waiting = self.released.drain(..).take(WAITING_MAX).flatten();
             let again = core::iter::once(*packet).chain(waiting).collect();
             return Some(Expected { again, ..expected(world, packet, Decision::Again) });
         }
