@@ -9,7 +9,7 @@ use netd_common::map::flow::{
     FLOW_ASSURED, FLOW_CLOSED, FLOW_CLOSING_ORIG, FLOW_CLOSING_REPLY, FLOW_REPLY, FLOW_RST,
     FlowKey, FlowValue, twin,
 };
-use netd_common::wire::{TCP, TCP_FIN, TCP_RST, TCP_SYN};
+use netd_common::wire::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use netd_common::{Address, Family, IfIndex};
 
 use crate::parse::{Packet, Role};
@@ -101,13 +101,13 @@ pub fn keep<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Add
     work.known
 }
 
-/// Past its time, or closed and opened anew by a SYN.
+/// Past its time, or closed and opened anew by a SYN, which a later fragment does not show.
 #[inline(always)]
 fn is_over<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> bool {
     let packet = &work.packet;
     let flags = work.entry.flags;
     let reopened = packet.key.proto == TCP
-        && packet.role == Role::Opens
+        && packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
         && flags & FLOW_REPLY == 0
         && (flags & FLOW_CLOSED == FLOW_CLOSED || flags & FLOW_RST != 0);
     reopened || is_dead::<F, T>(tables, &work.entry, &work.twin, work.table)

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use netd_common::map::counter::FlowStat;
 use netd_common::map::fragment::{HELD_LEN, HELD_MAX, LIFETIME_S};
-use netd_common::wire::IpHeader;
+use netd_common::wire::{IpHeader, TCP, TCP_ACK, TCP_FIN, TCP_SYN};
 use netd_common::{DropReason, Hook};
 
 use super::scene::*;
@@ -25,7 +25,7 @@ fn cut<F: Lab>(ends: &Ends<F>, ports: (u16, u16)) -> [Frame; 2] {
 /// The same in as many as asked for, two units each but the last.
 fn cut_in<F: Lab>(count: usize, ends: &Ends<F>, ports: (u16, u16)) -> Vec<Frame> {
     let whole = ends.udp(ports.0, ports.1);
-    let mut data = whole.bytes[14 + F::HEADER_LEN..].to_vec();
+    let mut data = payload_of_whole::<F>(&whole).to_vec();
     data.resize(FIRST_LEN * (count - 1) + 8, 9);
     let piece = |(number, part): (usize, &[u8])| {
         let units = u16::try_from(number * FIRST_LEN / 8).unwrap();
@@ -44,6 +44,17 @@ fn addresses<F: Lab>(frame: &Frame) -> (F::Addr, F::Addr) {
 /// What follows the IP headers.
 fn payload<F: Build>(frame: &Frame) -> &[u8] {
     &frame.bytes[14 + F::HEADER_LEN + if F::VERSION == 6 { 8 } else { 0 }..]
+}
+
+/// What follows the IP header of a packet in one piece.
+fn payload_of_whole<F: Build>(frame: &Frame) -> &[u8] {
+    &frame.bytes[14 + F::HEADER_LEN..]
+}
+
+/// A fragment of TCP's.
+fn of_tcp<F: Build>(mut frame: Frame) -> Frame {
+    frame.bytes[if F::VERSION == 6 { 54 } else { 23 }] = TCP;
+    frame
 }
 
 /// Passes frames to a hook in their order, and what comes to it again behind each.
@@ -219,6 +230,24 @@ on_both_families! {
             let out = from_netdev(&mut tables, beyond);
             assert_eq!(out.decision, dropped(DropReason::FragmentOverlap), "{units} {more}");
         }
+    }
+
+    fn a_later_fragment_opens_no_closed_connection_anew<F>() {
+        let mut tables = host_tables::<F>();
+        let ends = via_gateway::<F>(BRIDGE, 2, F::outside(9));
+        let replies = arriving::<F>(9, F::outside(1));
+        let whole = ends.tcp(50_003, 80, TCP_SYN);
+        let share = &payload_of_whole::<F>(&whole)[..24];
+        let first = of_tcp::<F>(ends.fragment(0, true, share));
+        assert!(matches!(from_container(&mut tables, first).decision, Decision::Uplink(..)));
+        from_netdev(&mut tables, replies.tcp(80, 50_003, TCP_SYN | TCP_ACK));
+        from_container(&mut tables, ends.tcp(50_003, 80, TCP_FIN | TCP_ACK));
+        from_netdev(&mut tables, replies.tcp(80, 50_003, TCP_FIN | TCP_ACK));
+        tables.now_s += 1;
+        let created = tables.stat(FlowStat::Created);
+        let later = of_tcp::<F>(ends.fragment(3, false, &[1; 8]));
+        assert!(matches!(from_container(&mut tables, later).decision, Decision::Uplink(..)));
+        assert_eq!(tables.stat(FlowStat::Created), created, "it goes the old one's way");
     }
 
     fn a_last_fragment_that_ends_before_what_has_passed_spoils_its_datagram<F>() {

@@ -65,7 +65,8 @@ pub(super) fn start(world: &World, packet: &Packet, now_s: u32) -> Start {
 /// A connection that is over may be opened once more by its originator.
 pub(super) fn is_opened_anew(flow: &Flow, packet: &Packet, is_reply: bool) -> bool {
     let is_over = flow.finished == [true; 2] || flow.reset;
-    is_over && !is_reply && packet.opens() && matches!(packet.payload, Payload::Tcp(_))
+    let is_syn = matches!(packet.payload, Payload::Tcp(_)) && packet.opens();
+    is_over && !is_reply && is_syn && !packet.is_headless()
 }
 
 /// What the answers to a flow say, if it leaves with this source port.
