@@ -4,13 +4,13 @@
 //! as its SOA allows (RFC 2308).
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hickory_net::{DnsError, NetError};
 use hickory_proto::op::{DnsResponse, Message, Query, ResponseCode};
-use hickory_proto::rr::{RData, Record};
+use hickory_proto::rr::{RData, Record, RecordType};
 use hickory_resolver::config::ResolverOpts;
 use hickory_resolver::{ResponseCache, TtlConfig};
 
@@ -65,13 +65,13 @@ impl Cache {
 
     /// Keeps an answer.
     pub(super) fn keep(&self, query: &Query, answer: &Message) {
-        let Ok(response) = DnsResponse::from_message(bounded(answer)) else { return };
+        let Ok(response) = DnsResponse::from_message(bounded(query, answer)) else { return };
         let result = match DnsError::from_response(response) {
             Ok(response) => Ok(response.into_message()),
             Err(error) => Err(NetError::Dns(error)),
         };
         self.answers.load().insert(query.clone(), result, Instant::now());
-        let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queries = self.queries();
         if queries.len() >= 2 * CAPACITY {
             queries.retain(|query| self.get(query).is_some());
         }
@@ -80,35 +80,53 @@ impl Cache {
 
     /// Forgets everything; says how much that was.
     pub(super) fn flush(&self) -> usize {
-        let held = self.entries().len();
+        let queries = std::mem::take(&mut *self.queries());
+        let held = queries.iter().filter(|query| self.get(query).is_some()).count();
         self.answers.store(Arc::new(answers()));
-        self.queries.lock().unwrap_or_else(PoisonError::into_inner).clear();
         held
     }
 
     /// Everything that holds, by name.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queries = self.queries().clone();
         let known = queries.iter().filter_map(|query| Some(entry(query, &self.get(query)?)));
         let mut entries: Vec<Entry> = known.collect();
         entries.sort();
         entries
     }
+
+    fn queries(&self) -> MutexGuard<'_, HashSet<Query>> {
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// hickory bounds how long a no is kept, but not what its SOA goes on to tell clients: the smaller of
-/// two numbers is the time that it holds (RFC 2308).
-fn bounded(answer: &Message) -> Message {
+/// two numbers is the time that it holds (RFC 2308). Nor does it see a no at the end of aliases: these
+/// hold no longer than the no, and without a SOA not at all.
+fn bounded(query: &Query, answer: &Message) -> Message {
     let most = u32::try_from(NEGATIVE_MOST.as_secs()).unwrap_or(u32::MAX);
     let mut answer = answer.clone();
-    if answer.answers.is_empty() {
-        for record in &mut answer.authorities {
-            if let RData::SOA(soa) = &record.data {
-                record.ttl = record.ttl.min(soa.minimum).min(most);
-            }
+    if !is_no(query, &answer) {
+        return answer;
+    }
+    let mut holds = None;
+    for record in &mut answer.authorities {
+        if let RData::SOA(soa) = &record.data {
+            record.ttl = record.ttl.min(soa.minimum).min(most);
+            holds = holds.or(Some(record.ttl));
         }
     }
+    for alias in &mut answer.answers {
+        alias.ttl = alias.ttl.min(holds.unwrap_or(0));
+    }
     answer
+}
+
+/// Whether nothing of the type that was asked for is there.
+fn is_no(query: &Query, answer: &Message) -> bool {
+    let wanted = query.query_type();
+    let tells = |record: &Record| wanted == RecordType::ANY || record.record_type() == wanted;
+    !answer.answers.iter().any(tells)
 }
 
 fn answers() -> ResponseCache {
@@ -143,8 +161,8 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use hickory_proto::op::OpCode;
-    use hickory_proto::rr::rdata::{A, SOA};
-    use hickory_proto::rr::{Name, RecordType};
+    use hickory_proto::rr::Name;
+    use hickory_proto::rr::rdata::{A, CNAME, SOA};
 
     use super::*;
 
@@ -193,6 +211,26 @@ mod tests {
             }
             assert_eq!(kept(code, |_| {}), None, "{code} without a word of how long");
         }
+    }
+
+    #[test]
+    fn an_alias_of_what_is_not_there_is_kept_no_longer_than_the_no() {
+        let alias = || record(3_600, RData::CNAME(CNAME(Name::root())));
+        for code in [ResponseCode::NXDomain, ResponseCode::NoError] {
+            let fill = |it: &mut Message| {
+                it.answers.push(alias());
+                it.authorities.push(soa(60));
+            };
+            let (known, ttl_s) = kept(code, fill).expect("kept");
+            assert!(known == code && (59..=60).contains(&ttl_s), "{code}: {ttl_s}");
+            assert_eq!(kept(code, |it| it.answers.push(alias())), None, "{code} without a SOA");
+        }
+        let fill = |it: &mut Message| {
+            it.answers.extend([alias(), record(3_600, RData::A(A(Ipv4Addr::LOCALHOST)))]);
+            it.authorities.push(soa(60));
+        };
+        let (_, ttl_s) = kept(ResponseCode::NoError, fill).expect("kept");
+        assert!(ttl_s > 60, "a yes: {ttl_s}");
     }
 
     #[test]
