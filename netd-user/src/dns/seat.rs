@@ -1,7 +1,8 @@
 //! One sandbox's place at the name service: its sockets, and its share of what others need, too.
 //!
 //! Laws: a sandbox has two tasks, however much it asks, and one more for each query that waits for an
-//! upstream, at most `WAITING`; after a full batch it lets others go first; nothing outlives the seat.
+//! upstream, at most `WAITING`; after a full batch, and on a connection after each message, it lets
+//! others go first; nothing outlives the seat.
 
 use std::io;
 use std::net::SocketAddr;
@@ -157,7 +158,10 @@ impl Shared {
         let this = Arc::clone(self);
         self.spawn(async move {
             // A broken or silent connection closes: the client knows what to do.
-            while let Ok(Some(())) = this.exchange(&mut stream).await {}
+            while let Ok(Some(())) = this.exchange(&mut stream).await {
+                // Others go first, however many messages wait here.
+                yield_now().await;
+            }
             drop(permit);
         });
     }

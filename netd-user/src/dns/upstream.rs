@@ -158,9 +158,9 @@ impl Forwarder {
         answer
     }
 
-    /// Closes ports that have had their time.
+    /// Closes ports that nobody waits at any more.
     pub(super) fn close_old_ports(&self) {
-        self.ports.close_old();
+        self.ports.close_old(Instant::now());
     }
 
     /// Forgets what only a sandbox that is gone has heard, and closes its ports.
@@ -171,16 +171,21 @@ impl Forwarder {
 
     /// Forgets all answers; says how many.
     pub(super) fn flush(&self) -> usize {
-        self.caches().values().map(|cache| cache.flush()).sum()
+        self.all_caches().iter().map(|(_, cache)| cache.flush()).sum()
     }
 
     /// All answers that hold, by set of servers.
     pub(super) fn entries(&self) -> Vec<(Vec<SocketAddr>, Vec<Entry>)> {
-        let caches = self.caches();
-        let show = |((_, servers), cache): (&Set, &Arc<Cache>)| {
+        let show = |((_, servers), cache): &(Set, Arc<Cache>)| {
             (servers.iter().map(|server| server.address).collect(), cache.entries())
         };
-        caches.iter().map(show).collect()
+        self.all_caches().iter().map(show).collect()
+    }
+
+    /// To look through them without holding up those who ask.
+    fn all_caches(&self) -> Vec<(Set, Arc<Cache>)> {
+        let caches = self.caches();
+        caches.iter().map(|(set, cache)| (set.clone(), Arc::clone(cache))).collect()
     }
 
     fn cache(&self, sandbox: SandboxId, upstreams: &Upstreams) -> Arc<Cache> {
