@@ -175,6 +175,7 @@ impl Effects for KernelEffects {
 
     async fn tend(&mut self) -> Tended {
         let mut problems = resources::shortages(&self.places.state_dir, &self.places.bpffs_dir);
+        problems.extend(self.resolvers.trouble());
         let mended = self.mend().unwrap_or_else(|error| {
             problems.push(error.to_string());
             0

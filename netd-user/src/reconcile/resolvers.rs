@@ -50,6 +50,12 @@ impl Resolvers {
         receiver
     }
 
+    /// What is wrong with who answers, as a sentence: told of sandboxes once, and gone.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let gone = self.news.as_ref().is_some_and(UnboundedSender::is_closed);
+        gone.then(|| "names are no longer served: the log says why; restart netd".to_owned())
+    }
+
     /// Those that stand. One whose namespace has been replaced under its name does not.
     pub(super) fn observe(
         &mut self,
@@ -123,4 +129,19 @@ impl Resolvers {
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_is_gone_is_a_trouble() {
+        let mut resolvers = Resolvers::default();
+        assert_eq!(resolvers.trouble(), None, "nobody has ever listened");
+        let news = resolvers.listen();
+        assert_eq!(resolvers.trouble(), None);
+        drop(news);
+        assert!(resolvers.trouble().is_some());
+    }
 }
