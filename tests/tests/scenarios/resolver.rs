@@ -80,8 +80,14 @@ pub(super) fn socket((netns, resolver): &(Netns, SocketAddr)) -> UdpSocket {
 
 /// The response code of an answer that is there.
 pub(super) fn heard(socket: &UdpSocket) -> Option<u8> {
+    answer(socket).map(|(_, code)| code)
+}
+
+/// The id and the response code of an answer that is there.
+pub(super) fn answer(socket: &UdpSocket) -> Option<(u16, u8)> {
     let mut buffer = [0; 4096];
-    socket.recv(&mut buffer).ok().map(|_| buffer[3] & 0x0f)
+    socket.recv(&mut buffer).ok()?;
+    Some((u16::from_be_bytes([buffer[0], buffer[1]]), buffer[3] & 0x0f))
 }
 
 /// What the daemon holds: descriptors and threads.
