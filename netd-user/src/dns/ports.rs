@@ -2,9 +2,11 @@
 //!
 //! Each port is a flow to the packet path, which keeps one of the host's ports from others, for minutes
 //! where it goes on.
-//! Laws: who asks seldom has a new port for each query; who asks much has `PORTS` at a time, each for
-//! `LIFE`. Nobody can foretell which of them a query leaves by, nor its id (RFC 5452). A port ends
-//! when its time and its last query are over, or with its sandbox.
+//! Laws: a query leaves by an open port at which nobody waits, else by a new one. After `PORTS` in
+//! `LIFE`, closed ones counted, queries share those that are open, and a new one is opened only where
+//! none is. Numbers of ports, which of several a query leaves by, and its id are random (RFC 5452). A
+//! port ends when nobody has waited there for `IDLE`, when its time and its last query are over, or with
+//! its sandbox.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 use hickory_net::runtime::{DnsUdpSocket, TokioTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{OnceCell, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 use super::policy::Upstream;
 use super::reply::UDP_PAYLOAD;
@@ -29,8 +31,13 @@ use crate::model::SandboxId;
 
 /// Ports of a sandbox towards one server.
 const PORTS: usize = 16;
-/// How long a port takes further queries.
-const LIFE: Duration = Duration::from_secs(30);
+/// How long a port takes further queries: with the three minutes for which its flow outlives it, a busy
+/// sandbox keeps no more than 26 of the host's ports.
+const LIFE: Duration = Duration::from_mins(5);
+/// How long a port without queries is kept for the next one.
+const IDLE: Duration = Duration::from_secs(5);
+/// Datagrams taken before others have their turn.
+const BATCH: usize = 64;
 /// Datagrams under one id that are looked at; all but one of them are forged.
 const LOOKED_AT: usize = 8;
 
@@ -51,10 +58,16 @@ pub(super) struct Ports {
     turn: AtomicU64,
 }
 
-#[derive(Clone)]
 struct Slot {
     until: Instant,
-    port: Arc<OnceCell<Arc<Port>>>,
+    /// None when it is closed, for its flow goes on.
+    door: Option<Arc<Door>>,
+}
+
+/// A port that is open, or opens with the first query. Who uses it holds it.
+struct Door {
+    port: OnceCell<Arc<Port>>,
+    used: Mutex<Instant>,
 }
 
 /// An open port and who waits for answers there; it ends with the value.
@@ -76,24 +89,35 @@ impl Ports {
 
     /// A way for the query with an id; `AddrInUse` where another attempt may find one.
     pub(super) async fn lane(&self, route: &Route, id: u16) -> io::Result<Lane> {
-        let slot = self.choose(route);
-        let port = slot.port.get_or_try_init(|| self.open(route)).await?;
-        Lane::on(Arc::clone(port), id)
+        let door = self.choose(route);
+        let port = door.port.get_or_try_init(|| self.open(route)).await?;
+        let port = Arc::clone(port);
+        Lane::on(door, port, id)
     }
 
-    fn choose(&self, route: &Route) -> Slot {
+    fn choose(&self, route: &Route) -> Arc<Door> {
         let now = Instant::now();
         let mut pools = self.pools();
         let pool = pools.entry((route.sandbox, route.server)).or_default();
         pool.retain(|slot| slot.until > now);
-        if pool.len() < PORTS {
-            let slot = Slot { until: now + LIFE, port: Arc::default() };
-            pool.push(slot.clone());
-            return slot;
+        let mut candidates: Vec<&Arc<Door>> =
+            pool.iter().filter_map(|it| it.door.as_ref()).collect();
+        if pool.len() < PORTS || candidates.iter().any(|door| door.is_free()) {
+            candidates.retain(|door| door.is_free());
         }
+        if let Some(door) = self.draw(&candidates) {
+            return door;
+        }
+        let door = Arc::new(Door { port: OnceCell::new(), used: Mutex::new(now) });
+        pool.push(Slot { until: now + LIFE, door: Some(Arc::clone(&door)) });
+        door
+    }
+
+    /// One of them that can't be foretold.
+    fn draw(&self, doors: &[&Arc<Door>]) -> Option<Arc<Door>> {
         let drawn = self.order.hash_one(self.turn.fetch_add(1, Ordering::Relaxed));
-        let index = usize::try_from(drawn % pool.len() as u64).unwrap_or_default();
-        pool[index].clone()
+        let index = drawn.checked_rem(doors.len() as u64)?;
+        doors.get(usize::try_from(index).ok()?).map(|door| Arc::clone(door))
     }
 
     async fn open(&self, route: &Route) -> io::Result<Arc<Port>> {
@@ -112,11 +136,13 @@ impl Ports {
         Ok(Arc::new(Port { socket, waiting, _reader: reader }))
     }
 
-    /// Closes those whose time is over.
-    pub(super) fn close_old(&self) {
-        let now = Instant::now();
+    /// Closes those that are not used any more, or whose time is over.
+    pub(super) fn close_old(&self, now: Instant) {
         self.pools().retain(|_, pool| {
             pool.retain(|slot| slot.until > now);
+            for slot in pool.iter_mut() {
+                slot.door.take_if(|door| door.is_free() && door.used() + IDLE <= now);
+            }
             !pool.is_empty()
         });
     }
@@ -131,18 +157,47 @@ impl Ports {
     }
 }
 
+impl Door {
+    /// Whether nobody but its pool, which is locked, holds it.
+    fn is_free(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
+    }
+
+    /// When its last query ended.
+    fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Hands answers to who waits for their ids, who has to look whether they are true.
 async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>) {
-    let mut buffer = vec![0; usize::from(UDP_PAYLOAD)];
     loop {
-        match socket.recv_from(&mut buffer).await {
-            Ok((len, from)) => deliver(&waiting, &buffer[..len], from),
+        let taken = match socket.readable().await {
+            Ok(()) => take_batch(&socket, &waiting),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(BATCH) => yield_now().await,
+            Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%error, "an upstream's answer was not taken");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
+
+/// How many datagrams there were. Synchronous, so that a buffer on the stack serves all ports.
+fn take_batch(socket: &UdpSocket, waiting: &Waiting) -> io::Result<usize> {
+    let mut buffer = [0; UDP_PAYLOAD as usize];
+    for taken in 0..BATCH {
+        match socket.try_recv_from(&mut buffer) {
+            Ok((len, from)) => deliver(waiting, &buffer[..len], from),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(taken),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(BATCH)
 }
 
 fn deliver(waiting: &Waiting, bytes: &[u8], from: SocketAddr) {
@@ -159,13 +214,14 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u16, mpsc::Sender<Datagram>
 
 /// One query's share of a port: to hickory, a socket.
 pub(super) struct Lane {
+    door: Arc<Door>,
     port: Arc<Port>,
     id: u16,
     answers: Mutex<mpsc::Receiver<Datagram>>,
 }
 
 impl Lane {
-    fn on(port: Arc<Port>, id: u16) -> io::Result<Self> {
+    fn on(door: Arc<Door>, port: Arc<Port>, id: u16) -> io::Result<Self> {
         let (sender, answers) = mpsc::channel(LOOKED_AT);
         match lock(&port.waiting).entry(id) {
             Entry::Occupied(_) => return Err(io::ErrorKind::AddrInUse.into()),
@@ -173,13 +229,14 @@ impl Lane {
                 place.insert(sender);
             }
         }
-        Ok(Self { port, id, answers: Mutex::new(answers) })
+        Ok(Self { door, port, id, answers: Mutex::new(answers) })
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
         lock(&self.port.waiting).remove(&self.id);
+        *self.door.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -217,6 +274,7 @@ impl DnsUdpSocket for Lane {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Weak;
 
     use super::super::policy::Place;
     use super::*;
@@ -272,6 +330,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_one_after_the_other_leaves_by_one_port() {
+        let ((mut server, route), ports) = (echo().await, ports());
+        for id in 0..20_u16 {
+            let lane = ports.lane(&route, id).await.expect("lane");
+            lane.send_to(&id.to_be_bytes(), route.server.address).await.expect("sent");
+            assert_eq!(answer(&lane).await, id.to_be_bytes());
+        }
+        let last = ports.lane(&route, 0).await.expect("lane");
+        last.send_to(&[0, 0, 0], route.server.address).await.expect("sent");
+        let peers = server.join_next().await.expect("server").expect("peers");
+        assert_eq!(peers.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_port_ends_soon_after_its_last_query_and_not_before() {
+        let ((_server, route), ports) = (echo().await, ports());
+        let lane = ports.lane(&route, 7).await.expect("lane");
+        let socket = Arc::downgrade(&lane.port.socket);
+        ports.close_old(Instant::now() + IDLE);
+        assert!(ports.pools().values().flatten().all(|slot| slot.door.is_some()), "it is in use");
+        let before = Instant::now();
+        drop(lane);
+        ports.close_old(before);
+        assert!(ports.pools().values().flatten().all(|slot| slot.door.is_some()), "it just was");
+        ports.close_old(Instant::now() + IDLE);
+        ended(&socket).await;
+        ports.close_old(Instant::now() + LIFE);
+        assert!(ports.pools().is_empty());
+    }
+
+    #[tokio::test]
+    async fn bursts_with_pauses_open_few_more_ports_than_one() {
+        const BURSTS: usize = 10;
+        let ((_server, route), ports) = (echo().await, ports());
+        for _ in 0..BURSTS {
+            let mut lanes = Vec::new();
+            for id in 0..100 {
+                lanes.push(ports.lane(&route, id).await.expect("lane"));
+            }
+            lanes.clear();
+            ports.close_old(Instant::now() + IDLE);
+        }
+        let opened: usize = ports.pools().values().map(Vec::len).sum();
+        assert_eq!(opened, PORTS + BURSTS - 1);
+    }
+
+    #[tokio::test]
     async fn one_id_is_never_twice_on_a_port() {
         let ((_server, route), ports) = (echo().await, ports());
         let mut lanes = Vec::new();
@@ -294,8 +399,16 @@ mod tests {
         lane.send_to(&[0, 7], route.server.address).await.expect("sent");
         assert_eq!(answer(&lane).await, [0, 7], "what waits is not cut off");
         drop(lane);
-        while socket.upgrade().is_some() {
-            tokio::task::yield_now().await;
-        }
+        ended(&socket).await;
+    }
+
+    /// Comes back when it is closed.
+    async fn ended(socket: &Weak<UdpSocket>) {
+        let wait = async {
+            while socket.upgrade().is_some() {
+                yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("its end in time");
     }
 }

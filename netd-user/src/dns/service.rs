@@ -29,7 +29,7 @@ use crate::model::{Model, Sandbox, SandboxId};
 /// Queries upstream at once, all sandboxes together: what memory bears.
 const IN_FLIGHT: usize = 16_384;
 /// How often ports are looked for whose time is over.
-const TICK: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_secs(5);
 
 /// What an operator chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +184,8 @@ impl NameService {
             };
             match heard {
                 Some(ResolverNews::Opened(sandbox, sockets)) => {
+                    // Its namespace may be another than before.
+                    self.forwarder.forget(sandbox);
                     match Seat::open(&self, sandbox, *sockets) {
                         Ok(seat) => drop(seats.insert(sandbox, seat)),
                         Err(error) => tracing::error!(%sandbox, %error, "no names for a sandbox"),
