@@ -16,6 +16,16 @@ pub(super) fn beside<'w, 'h, K: Ord, W, H>(
     })
 }
 
+/// What is wanted and not held so: under the same key is nothing, something unknown, or something else.
+pub(super) fn changed<'w, K: Ord, V: PartialEq>(
+    wanted: &'w BTreeMap<K, V>,
+    held: &BTreeMap<K, Option<V>>,
+) -> Vec<(&'w K, &'w V)> {
+    let changed = beside(wanted, held)
+        .filter(|(_, wanted, held)| held.and_then(Option::as_ref) != Some(wanted));
+    changed.map(|(key, wanted, _)| (key, wanted)).collect()
+}
+
 /// Keys that are not among others.
 pub(super) fn without<'a, K: Ord + 'a>(
     keys: impl IntoIterator<Item = &'a K>,

@@ -10,7 +10,7 @@ use netd_common::map::CONFIG;
 use netd_common::map::config::Config;
 
 use super::effects::{Effects, Entries};
-use super::merge::{beside, without};
+use super::merge::{changed, without};
 use super::tables::{self, Plan, Write};
 use super::{ReconcileError, Reconciler};
 use crate::dataplane::retire::Living;
@@ -62,10 +62,7 @@ impl<E: Effects> Reconciler<E> {
     }
 
     pub(super) async fn write_files(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let changed = beside(&desired.files, &self.held.files)
-            .filter(|(_, files, held)| held.and_then(Option::as_ref) != Some(files));
-        let changed = changed.map(|(sandbox, files, _)| (sandbox, files));
-        for (sandbox, files) in changed.collect::<Vec<_>>() {
+        for (sandbox, files) in changed(&desired.files, &self.held.files) {
             self.effects.write_files(files).await?;
             self.held.files.insert(*sandbox, Some(files.clone()));
             self.changed += 1;
@@ -86,10 +83,7 @@ impl<E: Effects> Reconciler<E> {
     /// Creates and changes links; whether it did anything.
     pub(super) async fn make_links(&mut self, desired: &Desired) -> Result<bool, ReconcileError> {
         let before = self.changed;
-        let changed = beside(&desired.links, &self.held.links)
-            .filter(|(_, link, held)| held.and_then(Option::as_ref) != Some(link));
-        let changed = changed.map(|(name, link, _)| (name, link));
-        for (name, link) in changed.collect::<Vec<_>>() {
+        for (name, link) in changed(&desired.links, &self.held.links) {
             // Taken out until it is known how it went: after an error it is looked at anew.
             match self.held.links.remove(name).flatten() {
                 Some(held) => self.effects.change_link(name, &held, link).await?,
