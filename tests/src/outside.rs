@@ -43,6 +43,8 @@ impl Outside {
         let name = format!("{}-out", lab.name());
         let netns = Netns::create(&name)?;
         let outside = Self { name, netns, _lab: lab.clone() };
+        // Detection of duplicates would keep its addresses, link-local ones too, silent for seconds.
+        outside.netns.run(|| run("sysctl", &["-qw", "net.ipv6.conf.default.accept_dad=0"]))?;
         outside.ip(&["link", "add", SEGMENT, "type", "bridge"])?;
         outside.ip(&["link", "set", SEGMENT, "up"])?;
         for (address, device) in [
@@ -51,9 +53,7 @@ impl Outside {
             (format!("{WORLD_V4}/32"), "lo"),
             (format!("{WORLD_V6}/128"), "lo"),
         ] {
-            // Detection of a duplicate would keep the address silent for a second.
-            let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
-            outside.ip(&[&["address", "add", &address, "dev", device], nodad].concat())?;
+            outside.ip(&["address", "add", &address, "dev", device])?;
         }
         Ok(outside)
     }
