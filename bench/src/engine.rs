@@ -31,7 +31,7 @@ const WAITING: &str = "waiting";
 const NETWORK: &str = "bench";
 const IMAGE: &str = "netd-bench";
 
-/// The kernel moves rules in and out one by one: a thousand ports take minutes.
+/// The kernel moves rules in and out one by one: a hundred ports take more than a second.
 const LONGEST_REQUEST: Duration = Duration::from_mins(10);
 /// How long it may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);

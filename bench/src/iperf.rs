@@ -35,7 +35,8 @@ pub(crate) fn all(session: &mut Session, standings: &[Standing]) -> Result<()> {
         .filter_map(|rig| Some((rig.rig.to_owned(), rig.routes.get(&(way, Family::V4))?.clone())))
         .collect();
     let cpu = session.cpu.to_string();
-    session.interleave(vec![case], subjects, |route| Ok(vec![run(route, &cpu)?]))
+    let rounds = session.effort.rounds;
+    session.interleave(rounds, vec![case], subjects, |route| Ok(vec![run(route, &cpu)?]))
 }
 
 /// Megabytes a second.

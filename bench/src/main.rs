@@ -193,13 +193,11 @@ impl Bench {
                 session.problem(&[], "control plane", &format!("{error:#}"));
             }
         }
-        if self.has(Part::Dns) {
-            // The last part: nothing else goes by them.
-            session.effort.rounds = session.effort.name_rounds;
-            if let Err(error) = names::all(session, netd) {
-                interrupt::check()?;
-                session.problem(&[], "name queries", &format!("{error:#}"));
-            }
+        if self.has(Part::Dns)
+            && let Err(error) = names::all(session, netd)
+        {
+            interrupt::check()?;
+            session.problem(&[], "name queries", &format!("{error:#}"));
         }
         Ok(())
     }

@@ -98,11 +98,12 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
             Err(error) => session.problem(&[], name, &format!("can't be built: {error:#}")),
         }
     }
+    let rounds = session.effort.name_rounds;
     for names in Names::ALL {
         let rate = case(names.title(), "queries/s", Better::Higher);
         let cost = case(&format!("{}{COST}", names.title()), "us", Better::Lower);
         let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
-        session.interleave(vec![rate, cost], borrowed.collect(), |subject| {
+        session.interleave(rounds, vec![rate, cost], borrowed.collect(), |subject| {
             let (taken, server_us) = subject.burst(names, Pace::AtFullSpeed(BURST))?;
             Ok(vec![taken.rate, server_us])
         })?;
@@ -115,7 +116,7 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
         let cost = case(&title, "us", Better::Lower);
         let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
         let cases = latency.into_iter().chain([cost]).collect();
-        session.interleave(cases, borrowed.collect(), |subject| {
+        session.interleave(rounds, cases, borrowed.collect(), |subject| {
             let pace = Pace::Gentle { per_second: GENTLY, count: GENTLY };
             let (taken, server_us) = subject.burst(names, pace)?;
             let times = latencies.iter().map(|(_, part)| taken.latency_us(*part));

@@ -15,7 +15,7 @@ use crate::results::{Case, Section};
 use crate::rig::{
     BRIDGE, Field, GENERATED_SOURCE, Injection, OUTSIDE, SERVER_PORT, Standing, UPLINK, frame,
 };
-use crate::session::Session;
+use crate::session::{Effort, Session};
 use crate::statistics::Better;
 use crate::units::real;
 
@@ -102,9 +102,10 @@ fn measure(
         }
         shots.push((standing.rig.to_owned(), shot));
     }
-    let (cpu, frames) = (session.cpu, session.effort.frames);
-    let new_flows = (NEW_FLOWS / session.effort.rounds).saturating_sub(PROBE);
-    session.interleave(cases, shots, |shot| {
+    let Effort { rounds, frames, .. } = session.effort;
+    let cpu = session.cpu;
+    let new_flows = (NEW_FLOWS / rounds).saturating_sub(PROBE);
+    session.interleave(rounds, cases, shots, |shot| {
         let cost_ns = shot.fire(cpu, (frames, new_flows))?;
         Ok(vec![cost_ns, cost_ns / 1_000.0])
     })

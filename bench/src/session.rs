@@ -2,7 +2,7 @@
 //!
 //! Law: a rig that fails a case drops out of that case alone, and the report says why.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -37,8 +37,6 @@ pub(crate) struct Effort {
     pub(crate) operations: u32,
     /// Times that Docker's engine does the same.
     pub(crate) engine_operations: u32,
-    /// Most ports that it is asked to publish: each takes it tens of milliseconds.
-    pub(crate) engine_ports: u16,
     /// Rounds of name queries, whose bursts take a second each.
     pub(crate) name_rounds: u32,
 }
@@ -57,13 +55,12 @@ impl Effort {
         found: 40,
         operations: 10,
         engine_operations: 3,
-        engine_ports: 100,
         name_rounds: 4,
     };
 
     /// For the record: less than thirty minutes.
     pub(crate) const FULL: Self = Self {
-        rounds: 11,
+        rounds: 9,
         burst: Duration::from_millis(250),
         frames: 50_000,
         kinds: &Kind::ALL,
@@ -74,8 +71,7 @@ impl Effort {
         found: 400,
         operations: 50,
         engine_operations: 5,
-        engine_ports: 1_000,
-        name_rounds: 7,
+        name_rounds: 5,
     };
 }
 
@@ -92,24 +88,28 @@ pub(crate) struct Session {
     pub(crate) programs: Vec<Program>,
     /// What failed.
     pub(crate) problems: Vec<String>,
+    /// When it began.
+    started: Instant,
 }
 
 impl Session {
     /// An empty one.
     pub(crate) fn new(effort: Effort) -> Result<Self> {
         let cpu = cpu::measuring()?;
-        Ok(Self { effort, cpu, cases: Vec::new(), programs: Vec::new(), problems: Vec::new() })
+        let (cases, programs, problems) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { effort, cpu, cases, programs, problems, started: Instant::now() })
     }
 
     /// Measures cases that one burst yields together: each subject in turn, round after round, and
     /// every round begins with another subject.
     pub(crate) fn interleave<S>(
         &mut self,
+        rounds: u32,
         mut cases: Vec<Case>,
         mut subjects: Vec<(String, S)>,
         mut burst: impl FnMut(&mut S) -> Result<Vec<f64>>,
     ) -> Result<()> {
-        for round in 0..self.effort.rounds {
+        for round in 0..rounds {
             let mut failed = Vec::new();
             for (name, subject) in &mut subjects {
                 interrupt::check()?;
@@ -134,7 +134,10 @@ impl Session {
 
     /// Takes measured cases and shows them.
     pub(crate) fn finish(&mut self, cases: Vec<Case>) {
-        cases.iter().for_each(announce);
+        let elapsed_s = self.started.elapsed().as_secs();
+        for case in &cases {
+            announce(case, elapsed_s);
+        }
         self.cases.extend(cases);
     }
 
@@ -153,10 +156,10 @@ fn record(cases: &mut [Case], rig: &str, round: u32, values: &[f64]) {
     }
 }
 
-/// Shows a case on the terminal as soon as it is measured.
-fn announce(case: &Case) {
+/// Shows a case on the terminal as soon as it is measured, and how long the run has taken so far.
+fn announce(case: &Case, elapsed_s: u64) {
     let scale = case.scale.map(|scale| format!(" at {scale}")).unwrap_or_default();
-    eprintln!("{}: {}{scale}, {}", case.group, case.title, case.unit);
+    eprintln!("[{elapsed_s} s] {}: {}{scale}, {}", case.group, case.title, case.unit);
     for rig in case.rigs.keys() {
         let Some(figure) = case.figure(rig) else { continue };
         eprintln!("  {rig:<10} {}", crate::report::line(case, rig, &figure));

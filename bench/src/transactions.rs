@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::results::{Case, Section};
 use crate::rig::{Family, Path, Standing};
-use crate::session::Session;
+use crate::session::{Effort, Session};
 use crate::statistics::Better;
 use crate::traffic::{Kind, Route, burst};
 
@@ -51,9 +51,10 @@ fn measure(
         .iter()
         .filter_map(|standing| Some((standing.rig.to_owned(), standing.routes.get(&way)?.clone())))
         .collect();
-    let (cpu, length) = (session.cpu, session.effort.burst);
+    let Effort { rounds, burst: length, .. } = session.effort;
+    let cpu = session.cpu;
     session
-        .interleave(cases, subjects, |route| {
+        .interleave(rounds, cases, subjects, |route| {
             let burst = burst(kind, route, cpu, length)?;
             let latency =
                 burst.latency.map_or(Vec::new(), |latency| vec![latency.p50, latency.p99]);
