@@ -24,6 +24,7 @@ pub mod process;
 pub mod raw;
 pub mod restarts;
 pub mod soak;
+pub mod summary;
 pub mod upstream;
 pub mod vm;
 pub mod wire;

@@ -2,21 +2,27 @@
 //! on the last line. `cargo xtask test docker [--engine RELEASE] [SCENARIO…]` runs those of the Docker
 //! plugin alone, with this machine's engine or with that of another release of Debian.
 
+mod failures;
 mod leaks;
 mod tally;
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{engines, run, setup};
+use failures::{Failure, Failures};
 use leaks::Census;
 use tally::Tally;
 
 /// The later version that the test of an upgrade builds: here, so that no test waits for it.
 const NEXT_VERSION: [&str; 7] =
     ["build", "--package", "netd-user", "--bin", "netd-next", "--features", "next-layout"];
+
+/// The tests that need a kernel's objects of their own: namespaces, links, programs.
+const SCENARIOS: [&str; 2] = ["--package", "netd-tests"];
 
 /// The word that asks for the tests of Docker, and what they are.
 const DOCKER: &str = "docker";
@@ -26,6 +32,12 @@ const DOCKER_TESTS: [&str; 6] =
 const ENGINE: &str = "--engine";
 /// Tells the tests where it is.
 const ENGINE_PLACE: &str = "NETD_ENGINE";
+
+/// Scenarios that may hold only when run again, alone: more than that, and the run has failed.
+///
+/// A whole run is over a thousand tests side by side on a few processors, with deadlines against the
+/// real clock. What held only then is named as unsteady at the end: it is a bug to look for.
+const MOST_UNSTEADY: usize = 2;
 
 /// Runs the tests whose names contain one of `filters`, or all; after `docker`, those with an engine.
 #[allow(clippy::unnecessary_wraps, reason = "every chore has this form; this one exits by itself")]
@@ -59,9 +71,36 @@ fn run_all(filters: &[String], tally: &mut Tally) -> Result<()> {
     let before = Census::after_sweep()?;
     // Without root, too; then what needs it: namespaces, links and programs of their own.
     suite(&["--workspace", "--exclude", "netd-tests"], filters, tally)?;
-    suite(&["--package", "netd-tests"], filters, tally)?;
+    let failures = suite(&SCENARIOS, filters, tally)?;
+    hear_again(&failures, tally)?;
     tally.add(before.compare()?);
     Ok(())
+}
+
+/// Runs the few that failed once more, one by one; what holds is counted so, and named.
+fn hear_again(failures: &[Failure], tally: &mut Tally) -> Result<()> {
+    if failures.len() > MOST_UNSTEADY {
+        return Ok(());
+    }
+    let mut unsteady = Vec::new();
+    for failure in failures {
+        let (again, _) = stream(&mut tests(&SCENARIOS, &["--exact", &failure.name]))?;
+        if again.failed == 0 && again.passed > 0 {
+            unsteady.push(failure);
+        }
+    }
+    tally.failed -= unsteady.len();
+    tally.passed += unsteady.len();
+    for failure in unsteady {
+        println!("unsteady, held when run again: {}", told(failure));
+    }
+    Ok(())
+}
+
+/// A failed test's name, and below it what it said.
+fn told(failure: &Failure) -> String {
+    let lines = std::iter::once(&failure.name).chain(&failure.said);
+    lines.map(String::as_str).collect::<Vec<_>>().join("\n    ")
 }
 
 /// Runs the tests of Docker; the first words may ask for another engine.
@@ -79,40 +118,47 @@ fn docker(words: &[String], tally: &mut Tally) -> Result<()> {
     if let Some(release) = release {
         command.env(ENGINE_PLACE, engines::ensure(release)?);
     }
-    tally.add(stream(&mut command)?);
+    tally.add(stream(&mut command)?.0);
     Ok(())
 }
 
-/// Runs one cargo call's tests; what they say is shown as it comes, and counted.
-fn suite(packages: &[&str], filters: &[String], tally: &mut Tally) -> Result<()> {
-    tally.add(stream(&mut tests(packages, filters))?);
-    Ok(())
+/// Runs one cargo call's tests, counts them, and returns those that failed.
+fn suite(packages: &[&str], filters: &[String], tally: &mut Tally) -> Result<Vec<Failure>> {
+    let (counted, failures) = stream(&mut tests(packages, filters))?;
+    tally.add(counted);
+    for failure in &failures {
+        println!("failed: {}", told(failure));
+    }
+    Ok(failures)
 }
 
-fn tests(packages: &[&str], filters: &[String]) -> Command {
+fn tests(packages: &[&str], words: &[impl AsRef<OsStr>]) -> Command {
     let mut command = run::cargo(&["test", "--no-fail-fast"]);
-    command.args(packages).arg("--").args(filters);
+    command.args(packages).arg("--").args(words);
     command
 }
 
-fn stream(command: &mut Command) -> Result<Tally> {
+/// Shows what the runners say as it comes, and hears it.
+fn stream(command: &mut Command) -> Result<(Tally, Vec<Failure>)> {
     let shown = run::shown(command);
     eprintln!("$ {shown}");
     let spawned = command.stdout(Stdio::piped()).spawn();
     let mut child = spawned.with_context(|| format!("can't start `{shown}`"))?;
     let output = child.stdout.take().context("a piped output is there")?;
-    let mut tally = Tally::default();
+    let (mut tally, mut failures) = (Tally::default(), Failures::default());
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(&line)?;
         stdout.write_all(b"\n")?;
-        tally.count_line(&String::from_utf8_lossy(&line));
+        let line = String::from_utf8_lossy(&line);
+        tally.count_line(&line);
+        failures.hear(&line);
     }
     let status = child.wait()?;
     if !status.success() && tally.failed == 0 {
         println!("`{shown}` failed without naming a test ({status})");
         tally.failed += 1;
     }
-    Ok(tally)
+    Ok((tally, failures.into_found()))
 }

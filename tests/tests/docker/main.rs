@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use case::{Case, Driver, Rig};
 use netd_tests::Lab;
+use netd_tests::summary::Summary;
 
 /// What is claimed, and on which drivers.
 struct Scenario {
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
         for scenario in &chosen {
             println!("{}: test", scenario.name);
         }
-        return ended(0, 0, 0, filtered);
+        return Summary { filtered, ..Summary::default() }.end();
     }
     println!("\nrunning {} tests", chosen.len());
     let lab = Lab::new().unwrap();
@@ -110,27 +111,20 @@ fn main() -> ExitCode {
         show(scenario, &verdicts);
         judged.push((*scenario, verdicts));
     }
-    let failed = judged.iter().filter(|(_, it)| matches!(it[0], Verdict::Failed(_))).count();
-    if !words.is_empty() {
-        return ended(chosen.len() - failed, failed, 0, filtered);
+    let failed = judged.iter().filter(|(_, it)| matches!(it[0], Verdict::Failed(_)));
+    let failed: Vec<_> = failed.map(|(scenario, _)| scenario.name.to_owned()).collect();
+    let mut summary = Summary { passed: chosen.len() - failed.len(), failed, skipped: 0, filtered };
+    if words.is_empty() {
+        println!("{}", time::compare(&rig).unwrap());
+        let untold = contract::untold(&listed);
+        if untold.is_empty() {
+            println!("\n{}", contract::table(&judged));
+            summary.skipped = contract::skips(&listed);
+        }
+        let untold = untold.iter().map(|id| format!("{id}: neither run nor skipped with a reason"));
+        summary.failed.extend(untold);
     }
-    println!("{}", time::compare(&rig).unwrap());
-    let untold = contract::untold(&listed);
-    if !untold.is_empty() {
-        println!("neither run nor skipped with a reason: {}", untold.join(" "));
-        return ended(chosen.len() - failed, failed + untold.len(), 0, filtered);
-    }
-    println!("\n{}", contract::table(&judged));
-    ended(chosen.len() - failed, failed, contract::skips(&listed), filtered)
-}
-
-/// In the words of every test runner, so that totals add up.
-fn ended(passed: usize, failed: usize, skipped: usize, filtered: usize) -> ExitCode {
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; {filtered} filtered out\n"
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    summary.end()
 }
 
 fn scenarios() -> Vec<Scenario> {

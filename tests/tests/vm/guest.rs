@@ -14,10 +14,10 @@ use super::plan::{LIVES_FOR, Machine, Planned};
 /// What is shown of a kernel's log where a test failed.
 const LOG_LINES: usize = 30;
 
-/// Runs a machine's tests and tells how each went; returns how many failed.
-pub(super) fn run(machine: &Machine, tests: &[&Planned]) -> usize {
+/// Runs a machine's tests and tells how each went; returns which failed.
+pub(super) fn run(machine: &Machine, tests: &[&Planned]) -> Vec<String> {
     if tests.is_empty() {
-        return 0;
+        return Vec::new();
     }
     let mut told = Told::default();
     if let Err(error) = live(machine, tests, &mut told) {
@@ -37,7 +37,7 @@ fn live(machine: &Machine, tests: &[&Planned], told: &mut Told) -> Result<()> {
     let tree = tree(&kernel, machine, tests)?;
     let mut guest = vm::Machine::boot(&kernel, &tree, LIVES_FOR)?;
     let heard = listen(machine, &mut guest, told);
-    if heard.is_err() || told.failures(tests) > 0 {
+    if heard.is_err() || !told.failures(tests).is_empty() {
         let log = guest.kernel_log();
         let lines: Vec<_> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
@@ -114,7 +114,7 @@ impl Told {
         self.held.contains(test.test) && !self.failed.contains(test.test)
     }
 
-    fn failures(&self, tests: &[&Planned]) -> usize {
-        tests.iter().filter(|test| !self.has_held(test)).count()
+    fn failures(&self, tests: &[&Planned]) -> Vec<String> {
+        tests.iter().filter(|test| !self.has_held(test)).map(ToString::to_string).collect()
     }
 }

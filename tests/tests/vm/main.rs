@@ -16,6 +16,7 @@ mod plan;
 use std::process::ExitCode;
 use std::thread;
 
+use netd_tests::summary::Summary;
 use plan::{MACHINES, Planned};
 
 fn main() -> ExitCode {
@@ -27,24 +28,16 @@ fn main() -> ExitCode {
         for test in &chosen {
             println!("{test}: test");
         }
-        return ended(0, 0, filtered.len());
+        return Summary { filtered: filtered.len(), ..Summary::default() }.end();
     }
     println!("\nrunning {} tests", chosen.len());
-    let failed = thread::scope(|scope| {
+    let failed: Vec<String> = thread::scope(|scope| {
         let running = MACHINES.each_ref().map(|machine| {
             let own: Vec<_> = chosen.iter().filter(|it| it.is_of(machine)).collect();
             scope.spawn(move || guest::run(machine, &own))
         });
-        running.into_iter().map(|machine| machine.join().unwrap()).sum()
+        running.into_iter().flat_map(|machine| machine.join().unwrap()).collect()
     });
-    ended(chosen.len() - failed, failed, filtered.len())
-}
-
-/// In the words of every test runner, so that totals add up.
-fn ended(passed: usize, failed: usize, filtered: usize) -> ExitCode {
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out\n"
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let passed = chosen.len() - failed.len();
+    Summary { passed, failed, skipped: 0, filtered: filtered.len() }.end()
 }
