@@ -156,7 +156,11 @@ fn doubt<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> 
     let Some(device) = origin::<F, T>(tables, work) else {
         return false;
     };
-    work.question = if is_reply(&work.entry) { work.twin } else { work.packet.key };
+    (work.question, work.answer) = if is_reply(&work.entry) {
+        (work.twin, work.packet.key)
+    } else {
+        (work.packet.key, work.twin)
+    };
     work.plan.ask(&work.question, Role::Opens, device);
     true
 }
@@ -164,12 +168,12 @@ fn doubt<F: Stack, T: FamilyTables<F>>(tables: &T, work: &mut Work<F::Addr>) -> 
 /// True: the decision is the same but for where the target now is, and both entries say so.
 #[inline(always)]
 pub fn renew<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> bool {
-    let answer = if is_reply(&work.entry) { &work.packet.key } else { &work.twin };
-    if !agrees::<F>(&work.plan, answer) {
+    if !agrees::<F>(&work.plan, &work.answer) {
         return false;
     }
     forget_ways();
-    write_ends::<F, T>(tables, (&work.question, answer), &work.plan, work.table);
+    write_ends::<F, T>(tables, (&work.question, &work.answer), &work.plan, work.table);
+    forget_ways();
     tables.count_flow(FlowStat::Refreshed);
     tables.read_flow(work.table, &work.packet.key, &mut work.entry)
 }

@@ -102,24 +102,22 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     let answer = policy::answer::<F, T>(&io.tables, &work.question, &mut work.plan);
     forget_ways();
     if work.known == Known::Stale {
-        review::<F, B, T>(io, work, answer.is_continue())
-    } else {
-        answer?;
-        route::<F, B, T>(io, work)
+        if answer.is_break() {
+            work.known = Known::No;
+        }
+        return leave_to::<F>(Stage::Renew);
     }
+    answer?;
+    route::<F, B, T>(io, work)
 }
 
 /// A flow whose decision is the same goes on; else its packet is a new one.
 #[inline(always)]
-fn review<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
-    io: &mut Io<B, T>,
-    work: &mut Work<F::Addr>,
-    stays: bool,
-) -> Step<()> {
-    if stays && conntrack::renew::<F, T>(&mut io.tables, work) {
+pub fn renew<F: Stack, T: FamilyTables<F>>(tables: &mut T, work: &mut Work<F::Addr>) -> Step<()> {
+    if work.known == Known::Stale && conntrack::renew::<F, T>(tables, work) {
         return leave_to::<F>(Stage::Advance);
     }
-    conntrack::forget::<F, T>(&mut io.tables, &work.packet.key, &work.twin);
+    conntrack::forget::<F, T>(tables, &work.packet.key, &work.twin);
     work.known = Known::No;
     leave_to::<F>(Stage::Begin)
 }

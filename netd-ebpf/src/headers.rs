@@ -75,30 +75,33 @@ pub fn options<B: PacketBuf>(buf: &B, end: u32) -> Option<bool> {
     let mut at = ETHERNET_LEN + Ipv4Header::LEN;
     let mut is_source_routed = false;
     buf.repeat(OPTIONS_MAX, |buf, _| {
-        let Some(len) = option_len(buf, at, end, &mut is_source_routed) else {
+        let Some((len, names_routers)) = buf.option(at, end) else {
             at = u32::MAX;
             return true;
         };
+        is_source_routed |= names_routers;
         at += len;
         at >= end
     });
     (at == end).then_some(is_source_routed)
 }
 
-/// The length of the option at `at`; the end of the list takes what is left.
+/// The length of the option at `at`, and whether it names routers; the end of the list takes what
+/// is left.
 #[inline(always)]
-fn option_len<B: PacketBuf>(buf: &B, at: u32, end: u32, routed: &mut bool) -> Option<u32> {
+pub fn option<B: PacketBuf>(buf: &B, at: u32, end: u32) -> Option<(u32, bool)> {
     let kind: u8 = buf.load(at)?;
     if kind == OPTION_END {
-        return Some(end.wrapping_sub(at));
+        return Some((end.wrapping_sub(at), false));
     }
     if kind == OPTION_NOTHING {
-        return Some(1);
+        return Some((1, false));
     }
-    *routed |= kind == OPTION_LOOSE_ROUTE || kind == OPTION_STRICT_ROUTE;
     let len = u32::from(buf.load::<u8>(at + 1)?);
-    (len >= 2).then_some(len)
+    let names_routers = kind == OPTION_LOOSE_ROUTE || kind == OPTION_STRICT_ROUTE;
+    (len >= 2).then_some((len, names_routers))
 }
+
 /// Walks the extension headers from the first, of protocol `proto` at `at`. A later fragment ends
 /// the walk: what follows is not a header.
 #[inline(always)]

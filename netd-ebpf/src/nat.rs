@@ -137,8 +137,9 @@ fn set_port<F: Family>(work: &mut Work<F::Addr>, port: Be16) {
     }
 }
 
-/// A masquerade port must not take packets from a socket of the host or from a published port.
-#[inline(always)]
+/// A masquerade port must not take packets from a socket of the host or from a published port. A
+/// function of its own: the verifier forgets what it did on the stack, and so by which way it ended.
+#[inline(never)]
 fn is_allowed<F: Stack, T: FamilyTables<F>>(tables: &T, work: &Work<F::Addr>) -> bool {
     let proto = work.twin.proto;
     if work.plan.ports != PortChoice::Masquerade || proto != TCP && proto != UDP {

@@ -112,6 +112,15 @@ pub trait PacketBuf {
         headers::options(self, end)
     }
 
+    /// `headers::option`, likewise.
+    #[inline(always)]
+    fn option(&self, at: u32, end: u32) -> Option<(u32, bool)>
+    where
+        Self: Sized,
+    {
+        headers::option(self, at, end)
+    }
+
     /// `headers::extensions`, likewise.
     #[inline(always)]
     fn extensions(&self, at: u32, proto: u8) -> Option<Payload>

@@ -13,6 +13,7 @@ use netd_common::{Address, Be16, NetworkIndex};
 
 use crate::headers::{Payload, is_extension};
 use crate::packet::PacketBuf;
+use crate::work::forget_ways;
 
 /// What a packet means to a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,16 +78,14 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
 ) -> Option<()> {
     let header: F::Header = buf.head(ETHERNET_LEN)?;
     let fields = header.fields()?;
-    let end = if fields.total_len == F::Header::BEYOND && buf.is_super_packet() {
+    packet.end = if fields.total_len == F::Header::BEYOND && buf.is_super_packet() {
         buf.frame_len()
     } else {
         ETHERNET_LEN + fields.total_len
     };
-    if end > buf.frame_len() {
-        return None;
-    }
-    let payload = payload::<F, B>(buf, &fields)?;
-    if payload.at > end {
+    write_payload(packet, payload::<F, B>(buf, &fields)?);
+    forget_ways();
+    if packet.end > buf.frame_len() || packet.l4 > packet.end {
         return None;
     }
     let key = &mut packet.key;
@@ -95,21 +94,28 @@ pub fn ip<F: WireFamily, B: PacketBuf>(
     key.dst = fields.dst;
     key.sport = Be16(0);
     key.dport = Be16(0);
-    key.proto = payload.proto;
     key.pad = [0; 3];
-    packet.l4 = payload.at;
     packet.life = header.life();
     packet.ttl = fields.ttl;
-    packet.part = payload.part;
     packet.role = Role::Opens;
     packet.tcp_flags = 0;
-    packet.is_source_routed = payload.is_source_routed;
-    packet.share = if F::VERSION == 6 { payload.share } else { payload.at };
-    packet.end = end;
-    match payload.part {
-        Part::Whole | Part::First => transport::<F, B>(buf, packet, end - payload.at),
+    if F::VERSION == 4 {
+        packet.share = packet.l4;
+    }
+    match packet.part {
+        Part::Whole | Part::First => transport::<F, B>(buf, packet, packet.end - packet.l4),
         Part::Later => Some(()),
     }
+}
+
+/// First of all: many ways lead to a payload, and one from it.
+#[inline(always)]
+fn write_payload<A>(packet: &mut Packet<A>, payload: Payload) {
+    packet.key.proto = payload.proto;
+    packet.l4 = payload.at;
+    packet.part = payload.part;
+    packet.is_source_routed = payload.is_source_routed;
+    packet.share = payload.share;
 }
 
 /// The IP source alone, of the header at an offset.

@@ -186,6 +186,15 @@ pub fn judge<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
     decided(forward::judge::<F, B, T>(io, work))
 }
 
+/// `Stage::Renew`.
+#[inline(always)]
+pub fn renew<F: Stack, B: PacketBuf, T: FamilyTables<F>>(
+    io: &mut Io<B, T>,
+    work: &mut Work<F::Addr>,
+) -> Verdict {
+    decided(forward::renew::<F, T>(&mut io.tables, work))
+}
+
 /// `Stage::Advance`.
 #[inline(always)]
 pub fn advance<F: Stack, B: PacketBuf, T: FamilyTables<F>>(

@@ -287,6 +287,7 @@ where
         Stage::Explain => pipeline::explain::<F, _, _>(io, work),
         Stage::CatchUp => pipeline::catch_up::<F, _, _>(io, work),
         Stage::Review | Stage::Begin | Stage::Guess => pipeline::judge::<F, _, _>(io, work),
+        Stage::Renew => pipeline::renew::<F, _, _>(io, work),
         Stage::Advance => pipeline::advance::<F, _, _>(io, work),
         Stage::Open => pipeline::open::<F, _, _>(io, work),
         Stage::Carry => pipeline::carry::<F, _, _>(io, work),

@@ -45,6 +45,8 @@ pub enum Stage {
     CatchUp,
     /// A flow entry's decision is of an old generation.
     Review,
+    /// A flow entry was decided anew: it takes the decision, or goes.
+    Renew,
     /// A flow entry takes note of its packet.
     Advance,
     /// There is no flow entry: the packet is decided.
@@ -60,13 +62,14 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Frame,
         Self::Sort,
         Self::Gather,
         Self::Explain,
         Self::CatchUp,
         Self::Review,
+        Self::Renew,
         Self::Advance,
         Self::Begin,
         Self::Guess,

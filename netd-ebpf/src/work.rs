@@ -46,6 +46,8 @@ pub struct Work<A> {
     pub rewrite: Rewrite<A>,
     /// What a decision is asked for: the packet's key, or its flow's original one.
     pub question: FlowKey<A>,
+    /// What the replies of a flow that is decided anew say so far.
+    pub answer: FlowKey<A>,
     /// The plan of a new flow, or of an old one that is decided anew.
     pub plan: Plan<A>,
     /// How many source ports are tried after the first.

@@ -15,6 +15,7 @@ use crate::pipeline::Works;
 use crate::socket::mapped;
 use crate::tables::Tables;
 use crate::verdict::{Ledger, Verdict};
+use crate::work::forget_ways;
 
 /// Which of an endpoint's counters.
 #[derive(Clone, Copy)]
@@ -148,6 +149,7 @@ fn describe(skb: &Skb, works: &mut Works, event: &mut Event) {
             // As it was: a complaint to its sender still needs it.
             let (network, packet) = (works.dropped.network, &mut works.v4.packet);
             if parse::ip::<V4, Skb>(skb, network, packet).is_some() {
+                forget_ways();
                 event.family = 4;
                 fill(event, packet, mapped);
             }
@@ -155,6 +157,7 @@ fn describe(skb: &Skb, works: &mut Works, event: &mut Event) {
         ETHERTYPE_IPV6 => {
             let (network, packet) = (works.dropped.network, &mut works.v6.packet);
             if parse::ip::<V6, Skb>(skb, network, packet).is_some() {
+                forget_ways();
                 event.family = 6;
                 fill(event, packet, |addr| addr);
             }

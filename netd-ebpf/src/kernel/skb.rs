@@ -59,6 +59,13 @@ extern "C" fn walk_options(ctx: *mut __sk_buff, end: u32) -> u32 {
     headers::options(&Skb::new(ctx), end).map_or(0, |routed| 1 + u32::from(routed))
 }
 
+/// `headers::option`: 0 for none, else twice its length, and one more where it names routers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_option(ctx: *mut __sk_buff, at: u32, end: u32) -> u32 {
+    headers::option(&Skb::new(ctx), at, end).map_or(0, |(len, routed)| len << 1 | u32::from(routed))
+}
+
 /// `headers::extensions`, as `Payload::word`.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -116,6 +123,12 @@ impl PacketBuf for Skb {
             0 => None,
             found => Some(found == 2),
         }
+    }
+
+    #[inline(always)]
+    fn option(&self, at: u32, end: u32) -> Option<(u32, bool)> {
+        let found = read_option(self.ctx, at, end);
+        (found != 0).then_some((found >> 1, found & 1 != 0))
     }
 
     #[inline(always)]

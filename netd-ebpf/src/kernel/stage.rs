@@ -42,6 +42,7 @@ extern "C" fn all(ctx: *mut __sk_buff, hook: u32, word: u64) -> u64 {
     word = after(word, Stage::Explain, [explain_v4, explain_v6], packet);
     word = after(word, Stage::CatchUp, [catch_up_v4, catch_up_v6], packet);
     word = after(word, Stage::Review, [judge_v4, judge_v6], packet);
+    word = after(word, Stage::Renew, [renew_v4, renew_v6], packet);
     word = after(word, Stage::Advance, [advance_v4, advance_v6], packet);
     word = after(word, Stage::Begin, [judge_v4, judge_v6], packet);
     word = after(word, Stage::Open, [open_v4, open_v6], packet);
@@ -156,6 +157,8 @@ functions! {
     catch_up_v6 = catch_up::<V6>, |works| &mut works.v6;
     judge_v4 = judge::<V4>, |works| &mut works.v4;
     judge_v6 = judge::<V6>, |works| &mut works.v6;
+    renew_v4 = renew::<V4>, |works| &mut works.v4;
+    renew_v6 = renew::<V6>, |works| &mut works.v6;
     claim = claim, |works| &works.piece;
     advance_v4 = advance::<V4>, |works| &mut works.v4;
     advance_v6 = advance::<V6>, |works| &mut works.v6;
