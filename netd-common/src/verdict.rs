@@ -50,13 +50,13 @@ vocabulary! {
         InternalNetwork = 5, "internal_network";
         /// Inter-container communication is off on its network.
         IccDisabled = 6, "icc_disabled";
-        /// It came from outside for a container's address without a published port.
+        /// It came from outside the network for a container's address without a published port.
         NotPublished = 7, "not_published";
         /// No member of the network has that address or MAC, or its interface is gone.
         UnknownDestination = 8, "unknown_destination";
         /// All masquerade ports toward that remote are in use.
         SnatExhausted = 9, "snat_exhausted";
-        /// There is no route to the destination.
+        /// There is no route to the destination, or its uplink is gone.
         NoRoute = 10, "no_route";
         /// Its time to live is used up.
         TtlExceeded = 11, "ttl_exceeded";

@@ -100,11 +100,11 @@ fn settle(ctx: *mut __sk_buff, hook: Hook, verdict: Verdict) -> i32 {
     };
     let ledger = &works.ledger;
     count::trace(verdict, ledger);
-    // Its container is gone and the controller has yet to notice: the kernel would drop it in silence.
-    if let Some(veth) = verdict.veth()
-        && !skb::exists(ctx, veth)
+    // It is gone and the controller has yet to notice: the kernel would drop the packet in silence.
+    if let Some((device, reason)) = verdict.way_out()
+        && !skb::exists(ctx, device)
     {
-        return count::dropped(ctx, hook as u32, DropReason::UnknownDestination as u32);
+        return count::dropped(ctx, hook as u32, reason as u32);
     }
     let decision = verdict.decision();
     if matches!(hook, Hook::FromContainer) && is_taken(decision) {

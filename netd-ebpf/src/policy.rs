@@ -120,6 +120,7 @@ fn from_endpoint<F: Stack, T: FamilyTables<F>>(
     }
     match tables.subnet(key.dst) {
         Some(owner) if owner == key.network => to_neighbor::<F, T>(tables, key, plan, &network),
+        Some(owner) if network.flags & INTERNAL == 0 => to_routed::<F, T>(tables, key, plan, owner),
         Some(_) => refuse(DropReason::NetworkIsolation),
         None => to_outside::<F, T>(tables, key, plan, &network),
     }
@@ -175,6 +176,29 @@ fn to_neighbor<F: Stack, T: FamilyTables<F>>(
     }
     plan.ends_at(&holder, key.network);
     plan.forward.flags = FLOW_BRIDGED;
+    ControlFlow::Continue(())
+}
+
+/// To a container of another network, which keeps apart but in gateway mode `routed`: then it is as
+/// open as to the outside, and nobody's address changes.
+#[inline(always)]
+fn to_routed<F: Stack, T: FamilyTables<F>>(
+    tables: &T,
+    key: &FlowKey<F::Addr>,
+    plan: &mut Plan<F::Addr>,
+    index: NetworkIndex,
+) -> Step<()> {
+    if tables.network(index).flags & (INTERNAL | F::ROUTED) != F::ROUTED {
+        return refuse(DropReason::NetworkIsolation);
+    }
+    if key.proto != F::ICMP && !service::is_exposed::<F, T>(tables, key) {
+        return refuse(DropReason::NotPublished);
+    }
+    if !opens(plan) {
+        return refuse(DropReason::InvalidState);
+    }
+    let holder = holder::<F, T>(tables, index, key.dst).or_drop(DropReason::UnknownDestination)?;
+    plan.ends_at(&holder, index);
     ControlFlow::Continue(())
 }
 

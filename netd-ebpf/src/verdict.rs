@@ -192,17 +192,21 @@ impl Verdict {
         if word as u8 == VerdictKind::Drop as u8 { Some(reason((word >> 8) as u8)) } else { None }
     }
 
-    /// The host veth that the packet is for, if it is for one.
+    /// The host veth or uplink that the packet is for, if it is for one; and what becomes of it if
+    /// there is none any more.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "each part is cut out at its own width")]
-    pub const fn veth(self) -> Option<IfIndex> {
+    pub const fn way_out(self) -> Option<(IfIndex, DropReason)> {
         let word = self.0.get();
         let kind = word as u8;
-        if kind == VerdictKind::Deliver as u8 || kind == VerdictKind::ToVeth as u8 {
-            Some(IfIndex((word >> 32) as u32))
+        let reason = if kind == VerdictKind::Deliver as u8 || kind == VerdictKind::ToVeth as u8 {
+            DropReason::UnknownDestination
+        } else if kind == VerdictKind::Uplink as u8 {
+            DropReason::NoRoute
         } else {
-            None
-        }
+            return None;
+        };
+        Some((IfIndex((word >> 32) as u32), reason))
     }
 
     /// As tests read it back from the scratch map.

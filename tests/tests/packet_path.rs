@@ -27,7 +27,8 @@ use netd_common::map::endpoint::{
 };
 use netd_common::map::fragment::{HeldKey, HeldValue};
 use netd_common::map::network::{
-    HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, SubnetValue, UplinkValue,
+    HostAddressValue, MASQUERADE_V4, MASQUERADE_V6, NetworkValue, ROUTED_V4, ROUTED_V6,
+    SubnetValue, UplinkValue,
 };
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::verdict::Event;
@@ -134,16 +135,7 @@ fn fill(ebpf: &mut Ebpf) {
         ..NetworkValue::default()
     };
     tables::set(ebpf, "networks", NET.0, network);
-    let first = EndpointValue {
-        index: FIRST,
-        network: NET,
-        flags: CHECK_MAC | CHECK_ADDRESS,
-        v4: V4::container(2),
-        v6: V6::container(2),
-        mac: FIRST_MAC,
-        gateway_mac: GATEWAY_MAC,
-    };
-    tables::put(ebpf, "endpoints", LO, first);
+    tables::put(ebpf, "endpoints", LO, first_in(NET));
     tables::put(ebpf, "gateways", LO, NET.0);
     let place = StationValue { endpoint: SECOND, ifindex: SECOND_VETH };
     tables::put(ebpf, "stations", StationKey { network: NET, mac: SECOND_MAC, pad: 0 }, place);
@@ -151,6 +143,18 @@ fn fill(ebpf: &mut Ebpf) {
     tables::put(ebpf, "uplinks", ifindex("up0"), uplink);
     fill_family::<V4>(ebpf, "v4", 24);
     fill_family::<V6>(ebpf, "v6", 64);
+}
+
+fn first_in(network: NetworkIndex) -> EndpointValue {
+    EndpointValue {
+        index: FIRST,
+        network,
+        flags: CHECK_MAC | CHECK_ADDRESS,
+        v4: V4::container(2),
+        v6: V6::container(2),
+        mac: FIRST_MAC,
+        gateway_mac: GATEWAY_MAC,
+    }
 }
 
 fn fill_family<F: Lab>(ebpf: &mut Ebpf, family: &str, prefix: u32)
@@ -477,6 +481,25 @@ fn held(ebpf: &mut Ebpf) -> Vec<HeldValue> {
 
 const PORTS: (u16, u16) = (1_111, 8_080);
 
+#[test]
+fn an_uplink_that_is_gone_under_open_flows_is_a_drop_with_a_reason() {
+    let mut ebpf = object();
+    let sent = [
+        via_gateway::<V4>(V4::outside(9)).udp(50_004, 53),
+        via_gateway::<V6>(V6::outside(9)).udp(50_004, 53),
+    ];
+    let leaves = trace(VerdictKind::Uplink, ifindex("up0"), NET);
+    for packet in &sent {
+        assert_eq!(run(&mut ebpf, Hook::FromContainer, packet).trace, leaves);
+    }
+    ip("link del up0");
+    for packet in &sent {
+        let out = run(&mut ebpf, Hook::FromContainer, packet);
+        assert_eq!((out.action, out.trace), (SHOT, leaves), "its flow says so");
+        assert_eq!(out.moved(), [("drop.no_route.from_container.1.1", 1)]);
+    }
+}
+
 on_both_families! {
     fn a_target_whose_interface_is_gone_is_a_drop_with_a_reason<F>(ebpf) {
         let delivered = to_neighbor::<F>().udp(1_111, 53);
@@ -494,6 +517,24 @@ on_both_families! {
         let out = run(ebpf, Hook::FromNetdev, &published);
         assert_eq!(out.action, SHOT);
         assert_eq!(out.moved(), [("drop.unknown_destination.from_netdev.0.0", 1)]);
+    }
+
+    fn a_routed_network_takes_pings_from_another_one_and_no_port_that_is_not_published<F>(ebpf) {
+        const OTHER: NetworkIndex = NetworkIndex(NET.0 + 1);
+        let routed = NetworkValue {
+            flags: ROUTED_V4 | ROUTED_V6,
+            gateway: ifindex("gw0"),
+            gateway_mac: GATEWAY_MAC,
+            ..NetworkValue::default()
+        };
+        tables::set(ebpf, "networks", NET.0, routed);
+        tables::put(ebpf, "endpoints", LO, first_in(OTHER));
+        let asked = via_gateway::<F>(F::container(3));
+        let out = run(ebpf, Hook::FromContainer, &asked.echo(F::ECHO_REQUEST, 7));
+        assert_eq!(out.trace, trace(VerdictKind::Deliver, SECOND_VETH, OTHER));
+        assert_eq!(see::<F>(&out.frame).addrs, (F::container(2), F::container(3)));
+        let out = run(ebpf, Hook::FromContainer, &asked.udp(1_111, 53));
+        assert_eq!(out.moved(), [("drop.not_published.from_container.1.2", 1)]);
     }
 
     fn fragments_of_a_published_port_go_the_way_of_their_first<F>(ebpf) {

@@ -59,7 +59,8 @@ fn reaches(hook: Hook, subject: Subject, ends: &[End]) {
 fn random_stories_reach_every_cell_of_a_containers_row() {
     let cell = |column, ends: &[End]| reaches(FromContainer, Flow(Container, column), ends);
     cell(OwnNetwork, &[Deliver, Drop(IccDisabled), Drop(UnknownDestination), Replicate]);
-    cell(OtherNetwork, &[Drop(NetworkIsolation)]);
+    cell(OtherNetwork, &[Drop(NetworkIsolation), Deliver, Drop(NotPublished)]);
+    cell(OtherNetwork, &[Drop(InvalidState)]);
     cell(OwnGateway, &[HostStack]);
     cell(HostAddress, &[HostStack]);
     cell(PublishedPort, &[Deliver, Drop(TtlExceeded)]);

@@ -43,6 +43,34 @@ on_both_families! {
         }
     }
 
+    fn a_routed_network_takes_pings_and_published_ports_from_another_network_as_they_are<F>() {
+        let mut tables = host_tables::<F>();
+        let asked = via_gateway::<F>(BRIDGE, 2, F::at(ROUTED, 2));
+        let answer = via_gateway::<F>(ROUTED, 2, F::at(BRIDGE, 2));
+        let syn = from_container(&mut tables, asked.tcp(1_111, 80, TCP_SYN));
+        assert_eq!(syn.decision, delivered(ROUTED, 2));
+        assert_eq!(see::<F>(&syn.frame).addrs, (F::at(BRIDGE, 2), F::at(ROUTED, 2)));
+        let answered = [
+            (answer.tcp(80, 1_111, TCP_SYN | TCP_ACK), delivered(BRIDGE, 2)),
+            (asked.echo(F::ECHO_REQUEST, 7), delivered(ROUTED, 2)),
+            (answer.echo(F::ECHO_REPLY, 7), delivered(BRIDGE, 2)),
+        ];
+        let refused = [
+            (asked.tcp(1_112, 81, TCP_SYN), DropReason::NotPublished),
+            (asked.tcp(1_113, 80, TCP_ACK), DropReason::InvalidState),
+            (asked.echo(F::ECHO_REPLY, 8), DropReason::InvalidState),
+            (answer.udp(80, 53), DropReason::NetworkIsolation),
+            (
+                via_gateway::<F>(INNER, 2, F::at(ROUTED, 2)).tcp(1, 80, TCP_SYN),
+                DropReason::NetworkIsolation,
+            ),
+        ];
+        let refused = refused.map(|(sent, reason)| (sent, dropped(reason)));
+        for (sent, decision) in answered.into_iter().chain(refused) {
+            assert_eq!(from_container(&mut tables, sent).decision, decision);
+        }
+    }
+
     fn the_own_gateway_address_is_the_host<F>() {
         let mut tables = host_tables::<F>();
         for from in [BRIDGE, INNER, QUIET] {

@@ -85,6 +85,37 @@ fn routed_network_ignores_host_ports_says_so_and_is_not_masqueraded() {
 }
 
 #[test]
+fn routed_network_is_open_for_other_networks_ping_and_published_ports_with_addresses_kept() {
+    let world = World::new();
+    let daemon = world.daemon();
+    of_mode(&daemon, "app", "routed", &SUBNETS);
+    of_mode(&daemon, "other", "routed", &[]);
+    network(&daemon, "plain", &[]);
+    let web = container(&daemon, "web", "app", &PORTS);
+    let _servers = (web.serve_all(7000).unwrap(), web.serve_all(7001).unwrap());
+    for (name, home) in [("c1", "other"), ("c2", "plain")] {
+        let client = container(&daemon, name, home, &[]);
+        let ends = client.addresses(home).unwrap().into_iter().zip(web.addresses("app").unwrap());
+        for (own, target) in ends {
+            assert!(client.pings(target).unwrap(), "{target} from {home}");
+            for transport in Transport::ALL {
+                let open = SocketAddr::new(target, 7000);
+                let answer = transport.ask(&client.netns, open).unwrap();
+                assert_eq!((answer.seen_as.ip(), answer.from), (own, open));
+            }
+            let before = drops(&daemon, "not_published");
+            let closed = SocketAddr::new(target, 7001);
+            assert!(!is_reached(&client.netns, closed, Transport::Udp), "{closed} from {home}");
+            assert!(drops(&daemon, "not_published") > before, "{closed} from {home}");
+        }
+    }
+    let before = drops(&daemon, "network_isolation");
+    let plain = Container::find(&daemon, "c2").unwrap().address("plain", false).unwrap();
+    assert!(!web.pings(plain).unwrap(), "nothing opens a plain network");
+    assert!(drops(&daemon, "network_isolation") > before);
+}
+
+#[test]
 fn routed_network_answers_by_its_own_address_where_another_network_is_the_way_out() {
     let world = World::new();
     let daemon = world.daemon();

@@ -102,7 +102,7 @@ pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, start: 
         _ if tuple.dst.is_nobody() => Answer::Drop(DropReason::MartianAddress),
         Place::Gateway(gateway) if gateway == own && network.internal => Answer::HostStack,
         Place::Member(to, seat) if to == own => to_neighbor(world, (to, seat), tuple, start),
-        Place::Member(..) => Answer::Drop(DropReason::NetworkIsolation),
+        Place::Member(to, seat) => to_another_network(world, own, (to, seat), (tuple, start)),
         // Nobody but the neighbour itself says who that is.
         Place::LinkLocal(..) => Answer::Drop(DropReason::UnknownDestination),
         _ if network.internal => Answer::Drop(DropReason::InternalNetwork),
@@ -134,6 +134,29 @@ fn to_neighbor(world: &World, (to, seat): (u8, u8), tuple: &Tuple, start: Start)
         Answer::Goes(Way { bridged: true, ..as_is(tuple, Target::Seat(to, seat)) })
     } else {
         Answer::Drop(DropReason::IccDisabled)
+    }
+}
+
+/// Networks keep apart; one of mode `routed` takes from another's containers what it takes from
+/// strangers.
+fn to_another_network(
+    world: &World,
+    own: u8,
+    (to, seat): (u8, u8),
+    (tuple, start): (&Tuple, Start),
+) -> Answer {
+    let is_routed = !world.network(to).internal && world.network(to).mode == Mode::Routed;
+    let is_exposed = tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
+    if world.network(own).internal || !is_routed {
+        Answer::Drop(DropReason::NetworkIsolation)
+    } else if tuple.proto != ECHO && !is_exposed {
+        Answer::Drop(DropReason::NotPublished)
+    } else if !start.opens() {
+        Answer::Drop(DropReason::InvalidState)
+    } else if world.life(to, seat).is_none() {
+        Answer::Drop(DropReason::UnknownDestination)
+    } else {
+        Answer::Goes(as_is(tuple, Target::Seat(to, seat)))
     }
 }
 
