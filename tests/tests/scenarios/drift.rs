@@ -1,11 +1,13 @@
 //! What others do to netd's things, and what runs out: seen within seconds, put right or told, and nothing
 //! that works is taken down for it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netd_tests::container::Transport;
+use netd_tests::host::UPLINK;
+use netd_tests::outside::{WORLD_V4, WORLD_V6};
 use netd_tests::process::run;
 use netd_tests::wire::Server;
 use netd_tests::{Container, Daemon, eventually};
@@ -149,6 +151,30 @@ fn packets_for_a_container_whose_link_is_gone_are_drops_with_a_reason() {
             || Ok(super::is_reached(world.outside.netns(), target, Transport::Tcp).then_some(()));
         eventually("the published port", NOTICED_WITHIN, is_back).unwrap();
     }
+}
+
+#[test]
+fn packets_of_open_flows_whose_uplink_is_gone_are_drops_with_a_reason() {
+    let world = World::new();
+    let Scene { daemon, web, _servers, .. } = Scene::set(&world);
+    let before = super::flow_stat(&daemon, "created");
+    let targets: [SocketAddr; 2] = [(WORLD_V4, 7000).into(), (WORLD_V6, 7000).into()];
+    let bind = |any: &str| web.netns.run(|| Ok(UdpSocket::bind(any)?)).unwrap();
+    let sockets = [bind("0.0.0.0:0"), bind("[::]:0")];
+    let send = || {
+        for (socket, target) in sockets.iter().zip(targets) {
+            socket.send_to(b"are you there", target).unwrap();
+        }
+    };
+    send();
+    let opened = || Ok((super::flow_stat(&daemon, "created") >= before + 2).then_some(()));
+    eventually("both flows", NOTICED_WITHIN, opened).unwrap();
+    daemon.crash().unwrap();
+    world.host.ip(&["link", "delete", UPLINK]).unwrap();
+    send();
+    let again = world.daemon();
+    let told = || Ok((super::drops(&again, "no_route") >= 2).then_some(()));
+    eventually("both drops", NOTICED_WITHIN, told).unwrap();
 }
 
 #[test]
