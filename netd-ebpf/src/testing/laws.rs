@@ -3,6 +3,7 @@
 //! Law: each check says in its message what was promised; bytes are summed here from scratch.
 #![allow(clippy::expect_used, clippy::panic, reason = "a broken promise fails the test")]
 
+use netd_common::map::endpoint::{ADDRESS_IS_ELSEWHERE, AddressKey, EndpointValue};
 use netd_common::map::flow::FLOW_RST;
 use netd_common::map::network::{INTERNAL, TrustedKey};
 use netd_common::wire::{
@@ -230,21 +231,37 @@ fn check_reach<F: Globe>(before: &mut FakeTables, (hook, sent): (Hook, &Frame), 
 }
 
 /// A container leaves in the host's name where its network says so, and out of an internal network
-/// not at all. A link that its network trusts knows it by its own name.
+/// not at all. A link that its network trusts knows it by its own name. By its address in another
+/// network it is a container of that one.
 fn check_name<F: Globe>(tables: &mut FakeTables, sent: &Frame, (uplink, left): (IfIndex, &Frame)) {
     let sender = tables.endpoints[&sent.ifindex];
-    let network = tables.network(sender.network);
+    let index = spoken_for::<F>(tables, &sender, sent).unwrap_or(sender.network);
+    let network = tables.network(index);
     assert_eq!(network.flags & INTERNAL, 0, "nothing leaves an internal network");
     let packet = read::<F>(left, NetworkIndex::HOST).expect("what leaves is a packet");
     let holds = |(holds, prefix, _): &Subnet<F::Addr>| holds(*prefix, packet.key.src);
     let family = F::family(tables);
     let is_inner =
         family.subnets.iter().any(holds) && !family.host_addresses.contains_key(&packet.key.src);
-    let is_trusted =
-        tables.trusted.contains(&TrustedKey { network: sender.network, ifindex: uplink });
+    let is_trusted = tables.trusted.contains(&TrustedKey { network: index, ifindex: uplink });
     if network.flags & (F::MASQUERADE | F::OPEN) == F::MASQUERADE && !is_trusted {
         assert!(!is_inner, "a container's address does not leave");
     }
+}
+
+/// The other network in whose address a container speaks.
+fn spoken_for<F: Globe>(
+    tables: &mut FakeTables,
+    sender: &EndpointValue,
+    sent: &Frame,
+) -> Option<NetworkIndex> {
+    let addr = read::<F>(sent, sender.network)?.key.src;
+    let key = AddressKey { network: sender.network, addr };
+    let family = F::family(tables);
+    let holder = family.addresses.get(&key).filter(|it| it.endpoint == sender.index)?;
+    let holds = |(holds, prefix, _): &&Subnet<F::Addr>| holds(*prefix, addr);
+    let subnet = family.subnets.iter().find(holds)?;
+    (holder.flags & ADDRESS_IS_ELSEWHERE != 0).then_some(subnet.2)
 }
 
 /// A packet of our own making has right sums and lengths.
