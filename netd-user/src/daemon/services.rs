@@ -123,14 +123,14 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let (rosters, heard) = watch::channel(Arc::default());
     worker.follow(heard);
     let engine = config.docker_api_socket.clone();
-    let api = api_state(&config, log, controller.clone(), (telemetry, Arc::clone(&names)));
+    let api = api_state(&config, log, controller.clone(), (&telemetry, Arc::clone(&names)));
     let resolv_conf = config.resolv_conf.clone();
     let state_dir = config.state_dir.clone();
     let reloader = Reloader::new(config, config_path, &api);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    if let Some((listener, socket)) = docker {
-        tasks.spawn(serve_engine(listener, socket, controller.clone(), stopped.clone())?);
+    if let Some(docker) = docker {
+        tasks.spawn(serve_engine(docker, controller.clone(), telemetry, stopped.clone())?);
     }
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
@@ -166,15 +166,16 @@ fn tuning(config: &Config) -> Tuning {
 
 /// Serves a container engine's plugin socket.
 fn serve_engine(
-    listener: std::os::unix::net::UnixListener,
-    socket: BoundSocket,
+    (listener, socket): (std::os::unix::net::UnixListener, BoundSocket),
     controller: Controller,
+    telemetry: Arc<DataplaneTelemetry>,
     stopped: watch::Receiver<bool>,
 ) -> std::io::Result<impl Future<Output = ()>> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     Ok(async move {
-        serve(listener, docker::router(controller), docker::limits(), stopped).await;
+        let router = docker::router(controller, telemetry);
+        serve(listener, router, docker::limits(), stopped).await;
         drop(socket);
     })
 }
@@ -219,12 +220,12 @@ fn api_state(
     config: &Config,
     log: LogControl,
     controller: Controller,
-    (telemetry, names): (Arc<DataplaneTelemetry>, Arc<NameService>),
+    (telemetry, names): (&Arc<DataplaneTelemetry>, Arc<NameService>),
 ) -> Api {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Api {
         controller,
-        telemetry,
+        telemetry: Arc::<DataplaneTelemetry>::clone(telemetry),
         names,
         log,
         defaults: Arc::new(ArcSwap::from_pointee(Defaults::of(config))),

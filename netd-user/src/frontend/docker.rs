@@ -10,17 +10,17 @@ mod options;
 mod reply;
 mod request;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
+use super::Telemetry;
 use super::serve::Limits;
 use crate::controller::{Controller, ControllerError, Unheard};
 use crate::model::{Command, EngineCommand, Outcome, Refusal};
@@ -36,9 +36,10 @@ const BODY_MAX: usize = 64 << 20;
 const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
 /// What the handlers work with. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plugin {
     controller: Controller,
+    telemetry: Arc<dyn Telemetry>,
     limit: Duration,
 }
 
@@ -74,19 +75,19 @@ pub fn limits() -> Limits {
 }
 
 /// The plugin's methods.
-pub fn router(controller: Controller) -> Router {
-    router_within(controller, LIMIT)
-}
-
-fn router_within(controller: Controller, limit: Duration) -> Router {
-    Router::new().fallback(answer).with_state(Plugin { controller, limit })
+pub fn router(controller: Controller, telemetry: Arc<dyn Telemetry>) -> Router {
+    Router::new().fallback(answer).with_state(Plugin { controller, telemetry, limit: LIMIT })
 }
 
 async fn answer(State(plugin): State<Plugin>, request: Request) -> Response {
+    let started = Instant::now();
     let method = request.uri().path().trim_start_matches('/').to_owned();
     let limit = plugin.limit + MARGIN;
     let called = tokio::time::timeout(limit, plugin.call(&method, request)).await;
-    match called.unwrap_or(Err(PluginError::Late(limit))) {
+    let called = called.unwrap_or(Err(PluginError::Late(limit)));
+    // What a client made up is no name of a series.
+    let route = if matches!(called, Err(PluginError::Unknown(_))) { "unknown" } else { &method };
+    let response = match called {
         Ok(response) => {
             tracing::debug!(method, "the engine's call is done");
             response
@@ -95,7 +96,9 @@ async fn answer(State(plugin): State<Plugin>, request: Request) -> Response {
             tracing::info!(method, %error, "the engine's call is refused");
             error.into_response()
         }
-    }
+    };
+    plugin.telemetry.count_request(route, response.status().as_u16(), started.elapsed());
+    response
 }
 
 impl Plugin {
@@ -163,15 +166,16 @@ impl Plugin {
     }
 }
 
-/// Reads arguments. An empty body is what is left of a call that the engine repeats after a broken
-/// connection, never a request for defaults.
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, PluginError> {
-    if body.trim_ascii().is_empty() {
-        return Err(PluginError::Body("the request body is empty".to_owned()));
+/// Reads arguments, which are an object: a list would do for the derived readers, too. An empty body is
+/// what is left of a call that the engine repeats after a broken connection, never a request for
+/// defaults.
+fn parse<'body, T: Deserialize<'body>>(body: &'body Bytes) -> Result<T, PluginError> {
+    match body.trim_ascii_start().first() {
+        None => Err(PluginError::Body("the request body is empty".to_owned())),
+        Some(b'{') => serde_json::from_slice(body)
+            .map_err(|error| PluginError::Body(format!("the request body is wrong: {error}"))),
+        Some(_) => Err(PluginError::Body("the request body is no object".to_owned())),
     }
-    let wrong = |error| PluginError::Body(format!("the request body is wrong: {error}"));
-    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(wrong)?;
-    T::deserialize(Value::Object(fields)).map_err(wrong)
 }
 
 fn reply<T: Serialize>(body: &T) -> Response {

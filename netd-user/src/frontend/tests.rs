@@ -17,7 +17,13 @@ use crate::controller::testing::{Bench, bench};
 use crate::dns::NameService;
 use crate::observe::events::Hub;
 
-struct FakeTelemetry(Hub);
+pub(super) struct FakeTelemetry(Hub);
+
+impl FakeTelemetry {
+    pub(super) fn new() -> Self {
+        Self(Hub::new(8))
+    }
+}
 
 impl Telemetry for FakeTelemetry {
     fn endpoint_counters(&self) -> BTreeMap<u32, Counters> {

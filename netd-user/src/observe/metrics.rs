@@ -170,7 +170,8 @@ impl Metrics {
         self.drift_repairs.inc_by(changes as u64);
     }
 
-    /// The API answered. `handler` is the route's pattern, never the path that a client made up.
+    /// The API or the plugin answered. `handler` is the route's pattern or the engine's method, never a
+    /// path that a client made up.
     pub fn answered(&self, handler: &str, status: u16, took: Duration) {
         self.api_requests.with_label_values(&[handler, &status.to_string()]).inc();
         self.api_duration.with_label_values(&[handler]).observe(took.as_secs_f64());
@@ -203,15 +204,16 @@ fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<
 }
 
 fn api_requests(registry: &Registry) -> prometheus::Result<IntCounterVec> {
-    let options =
-        Opts::new("netd_api_requests_total", "API requests answered, by route and status.");
+    let help =
+        "Requests of the API and calls of an engine answered, by route or method and status.";
+    let options = Opts::new("netd_api_requests_total", help);
     let requests = IntCounterVec::new(options, &["handler", "code"])?;
     registry.register(Box::new(requests.clone()))?;
     Ok(requests)
 }
 
 fn api_duration(registry: &Registry) -> prometheus::Result<HistogramVec> {
-    let help = "Time until the API's answer began, by route.";
+    let help = "Time until the answer of the API or to an engine's call began, by route or method.";
     let options = HistogramOpts::new("netd_api_request_duration_seconds", help)
         .buckets(DURATION_BUCKETS_S.to_vec());
     let durations = HistogramVec::new(options, &["handler"])?;

@@ -44,7 +44,7 @@ impl Plugin {
         Ok(reply(&Empty::default()))
     }
 
-    pub(super) async fn create_endpoint(&self, asked: CreateEndpoint) -> Answer {
+    pub(super) async fn create_endpoint(&self, asked: CreateEndpoint<'_>) -> Answer {
         let id = endpoint_id(&asked.endpoint)?;
         let interface = asked.interface;
         let endpoint = AdoptedEndpoint {

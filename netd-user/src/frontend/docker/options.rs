@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::PluginError;
-use super::request::{Options, PoolOfNetwork, PortBinding};
+use super::request::{Options, PoolOfNetwork, PortBinding, UnreadOptions};
 use crate::model::engine::AdoptedPool;
 use crate::model::{MOST_HELD_PORTS, PortSpec, Proto, Refusal};
 
@@ -56,14 +57,9 @@ impl NetworkOptions {
 }
 
 /// Options that are plain text: users' driver options. The engine's own ones are lists.
-pub(super) fn plain(options: Options) -> BTreeMap<String, String> {
-    let plain = options.into_iter().filter_map(|(key, value)| match value {
-        Value::String(text) => Some((key, text)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            None
-        }
-    });
-    plain.collect()
+pub(super) fn plain(options: UnreadOptions<'_>) -> BTreeMap<String, String> {
+    let text = |value: &RawValue| serde_json::from_str(value.get()).ok();
+    options.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect()
 }
 
 /// A pool; none where there are no addresses (`--ipam-driver null`).

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Options: strings, numbers and lists, as the method has them.
 pub(super) type Options = BTreeMap<String, Value>;
+/// Options that are not read into memory: the engine's own ones may be lists of every port there is.
+pub(super) type UnreadOptions<'body> = BTreeMap<String, &'body RawValue>;
 
 /// `NetworkDriver.GwAllocCheck`.
 #[derive(Debug, Deserialize)]
@@ -60,15 +63,15 @@ pub(super) struct EndpointRef {
 
 /// `NetworkDriver.CreateEndpoint`.
 #[derive(Debug, Deserialize)]
-pub(super) struct CreateEndpoint {
+pub(super) struct CreateEndpoint<'body> {
     #[serde(rename = "NetworkID")]
     pub(super) network: String,
     #[serde(rename = "EndpointID")]
     pub(super) endpoint: String,
     #[serde(rename = "Interface", default, deserialize_with = "or_default")]
     pub(super) interface: EndpointInterface,
-    #[serde(rename = "Options", default, deserialize_with = "or_default")]
-    pub(super) options: Options,
+    #[serde(rename = "Options", default, borrow, deserialize_with = "or_default")]
+    pub(super) options: UnreadOptions<'body>,
 }
 
 /// Addresses with prefix lengths, empty where there are none.

@@ -2,13 +2,15 @@
 //! with a real kernel.
 
 use axum::body::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::testing::{Bench, bench, eventually};
+use crate::frontend::tests::FakeTelemetry;
 
 async fn call(bench: &Bench, limit: Duration, method: &str, arguments: &Value) -> (u16, Value) {
-    let plugin = Plugin { controller: bench.controller.clone(), limit };
+    let telemetry = Arc::new(FakeTelemetry::new());
+    let plugin = Plugin { controller: bench.controller.clone(), telemetry, limit };
     let request = Request::post(format!("/{method}")).body(Body::from(arguments.to_string()));
     let response = answer(State(plugin), request.unwrap()).await;
     let status = response.status().as_u16();
