@@ -31,9 +31,11 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Where cargo puts what it builds.
+/// Where cargo puts what it builds. What is not absolute is seen from the workspace, where each cargo
+/// runs.
 pub(crate) fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+    let named = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    workspace().join(named.unwrap_or_else(|| "target".into()))
 }
 
 /// Shows the command and runs it to its end; anything but success is an error.

@@ -261,15 +261,16 @@ impl From<Served> for Finding {
 
 fn socket(place: &Path) -> Served {
     let shown = place.display();
-    let Ok(metadata) = std::fs::symlink_metadata(place) else {
-        return Served::Other(Fine(format!("{shown} is free")));
+    let metadata = match std::fs::symlink_metadata(place) {
+        Ok(metadata) => metadata,
+        Err(error) => return Served::Other(unserved(place, &error)),
     };
     Served::Other(if !metadata.file_type().is_socket() {
         wrong(format!("{shown} exists and is no socket"), "remove it, or set api-socket")
     } else if listener::is_managers(place) {
         Fine(format!("the service manager listens on {shown} and starts netd at the first request"))
-    } else if UnixStream::connect(place).is_err() {
-        Note(format!("{shown} was left behind by a daemon that is gone"))
+    } else if let Err(error) = UnixStream::connect(place) {
+        unserved(place, &error)
     } else {
         match Client::new(place).and_then(|client| client.get::<Status>("/v1/status")) {
             Ok(status) => {
@@ -281,6 +282,18 @@ fn socket(place: &Path) -> Served {
             ),
         }
     })
+}
+
+/// What it means that nobody is met there.
+fn unserved(place: &Path, error: &std::io::Error) -> Finding {
+    let shown = place.display();
+    if error.kind() == ErrorKind::NotFound {
+        Fine(format!("{shown} is free"))
+    } else if error.kind() == ErrorKind::ConnectionRefused {
+        Note(format!("{shown} was left behind by a daemon that is gone"))
+    } else {
+        wrong(format!("who serves {shown} can't be seen: {error}"), "run as root")
+    }
 }
 
 fn metrics(addr: Option<SocketAddr>, is_running: bool) -> Finding {
@@ -398,6 +411,14 @@ mod tests {
         std::fs::remove_file(&place).unwrap();
         std::fs::write(&place, "").unwrap();
         assert!(is_wrong(&Finding::from(socket(&place))));
+    }
+
+    #[test]
+    fn a_socket_that_may_not_be_asked_is_not_taken_for_a_stale_one() {
+        let refused = std::io::Error::from(ErrorKind::PermissionDenied);
+        let told = line("API socket", &unserved(Path::new("/run/netd.sock"), &refused));
+        let wanted = "WRONG  API socket: who serves /run/netd.sock can't be seen: permission denied; run as root";
+        assert_eq!(told, wanted);
     }
 
     #[test]
