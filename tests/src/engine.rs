@@ -209,6 +209,13 @@ impl<'host> Engine<'host> {
         Ok(format!("engine {engine}, compose {compose}"))
     }
 
+    /// Its version's first number.
+    pub fn major(&self) -> Result<u32> {
+        let version = self.ok(&["version", "--format", "{{.Server.Version}}"])?;
+        let major = version.split('.').next().unwrap_or_default();
+        major.parse().with_context(|| format!("engine {version}"))
+    }
+
     fn client_says(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = process::output(self.command(program).args(arguments), b"")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

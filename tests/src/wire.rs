@@ -4,7 +4,7 @@
 mod ask;
 mod serve;
 
-pub use ask::{ask_tcp, ask_udp, tcp_request, udp_request};
+pub use ask::{ask_tcp, ask_udp, connect_from, tcp_request, udp_request};
 pub use serve::{Server, serve_tcp, serve_udp, tcp_echo_server, udp_echo_server};
 
 use std::net::SocketAddr;

@@ -2,8 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 
 use super::{ANSWER_DEADLINE, Answer, decode};
 use crate::Netns;
@@ -26,6 +30,27 @@ pub fn ask_tcp(target: SocketAddr, request: &[u8]) -> Result<Answer> {
     let connected = TcpStream::connect_timeout(&target, ANSWER_DEADLINE);
     let stream = connected.with_context(|| format!("connecting to tcp {target}"))?;
     converse(stream, request).with_context(|| format!("tcp {target}"))
+}
+
+/// A TCP connection from a given port of a namespace, on which the other end may take its time.
+pub fn connect_from(netns: &Netns, port: u16, target: SocketAddr) -> Result<TcpStream> {
+    let (family, any) = match target {
+        SocketAddr::V4(_) => (AddressFamily::Inet, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        SocketAddr::V6(_) => {
+            (AddressFamily::Inet6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        }
+    };
+    let socket =
+        netns.run(|| Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?))?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(any))?;
+    let stream = TcpStream::from(socket);
+    // The kernel heeds it while connecting, too.
+    stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
+    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+    let connected = connect(stream.as_raw_fd(), &SockaddrStorage::from(target));
+    connected.with_context(|| format!("connecting to tcp {target} from {port}"))?;
+    Ok(stream)
 }
 
 fn converse(mut stream: TcpStream, request: &[u8]) -> Result<Answer> {

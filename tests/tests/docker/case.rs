@@ -160,8 +160,14 @@ impl<'rig, 'host> Case<'rig, 'host> {
 
     /// A network of both families: 10.N.0.0/24 and `fd00:N::/64`.
     pub(super) fn dual(&self, name: &str, n: u8) -> Result<()> {
+        self.dual_with(name, n, &[])
+    }
+
+    /// The same with further words.
+    pub(super) fn dual_with(&self, name: &str, n: u8, arguments: &[&str]) -> Result<()> {
         let (v4, v6) = (format!("10.{n}.0.0/24"), format!("fd00:{n}::/64"));
-        self.network(name, &["--ipv6", "--subnet", &v4, "--subnet", &v6])
+        let subnets = ["--ipv6", "--subnet", &v4, "--subnet", &v6];
+        self.network(name, &[&subnets, arguments].concat())
     }
 
     /// The words that start a container which only sleeps.
@@ -210,21 +216,34 @@ impl<'rig, 'host> Case<'rig, 'host> {
     ) -> Result<()> {
         const OTHERS: [(&str, &str); 2] = [("198.51.100.210", "24"), ("2001:db8:1::210", "64")];
         let change = |verb: &str| {
-            OTHERS.iter().try_for_each(|(address, len)| {
+            OTHERS.map(|(address, len)| {
                 let prefix = format!("{address}/{len}");
                 self.rig.host.ip(&["address", verb, &prefix, "dev", UPLINK, "nodad"])
             })
         };
         let others = [OTHERS[0].0.parse()?, OTHERS[1].0.parse()?];
-        change("add")?;
-        let done = work(others);
-        change("delete")?;
-        done
+        let made: Result<()> = change("add").into_iter().collect();
+        let done = made.and_then(|()| work(others));
+        change("delete").into_iter().fold(done, Result::and)
     }
 
     /// A container's address of each family on a network.
     pub(super) fn addresses(&self, container: &str, network: &str) -> Result<[IpAddr; 2]> {
         Ok([self.address(container, network, false)?, self.address(container, network, true)?])
+    }
+
+    /// Where its servers listen there.
+    pub(super) fn served(&self, container: &str, network: &str) -> Result<[SocketAddr; 2]> {
+        Ok(self.addresses(container, network)?.map(|address| SocketAddr::new(address, PORT)))
+    }
+
+    /// A container's way out in each family, as `ip route` has it.
+    pub(super) fn ways_out(&self, container: &str) -> Result<[Option<String>; 2]> {
+        let way_out = |family| -> Result<Option<String>> {
+            let routes = self.exec(container, &["ip", family, "route"])?.stdout;
+            Ok(routes.lines().find(|it| it.starts_with("default")).map(str::to_owned))
+        };
+        Ok([way_out("-4")?, way_out("-6")?])
     }
 
     /// What the driver shows of a container's ports, in the lines of `docker port`.

@@ -1,15 +1,16 @@
 //! Ways out of a network, to the host and past it.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
 use netd_tests::outside::{WORLD_V4, WORLD_V6};
 use netd_tests::process::run;
-use netd_tests::wire::{ANSWER_DEADLINE, tcp_echo_server, udp_echo_server};
-use netd_tests::{Netns, eventually};
+use netd_tests::wire::{ANSWER_DEADLINE, connect_from, tcp_echo_server, udp_echo_server};
+use netd_tests::{Host, Netns, Outside, eventually};
 
-use super::case::{Case, PUBLISHED, SETTLES_WITHIN, all_silent, reaches};
+use super::case::{Case, PUBLISHED, Rig, SETTLES_WITHIN, all_silent, reaches};
 use super::modes::with_routes;
 use super::{Scenario, both};
 
@@ -40,9 +41,7 @@ fn seen(case: &Case<'_, '_>, client: &Netns) -> Result<[IpAddr; 2]> {
 }
 
 fn no_masquerade(case: &Case<'_, '_>) -> Result<()> {
-    let option = "com.docker.network.bridge.enable_ip_masquerade=false";
-    let subnets = ["--ipv6", "--subnet", "10.51.0.0/24", "--subnet", "fd00:51::/64"];
-    case.network("app", &[&subnets[..], &["-o", option]].concat())?;
+    case.dual_with("app", 51, &["-o", "com.docker.network.bridge.enable_ip_masquerade=false"])?;
     let client = case.run("client", "app", &[])?;
     let own = case.addresses("client", "app")?;
     with_routes(case, case.uplinks(), || {
@@ -56,8 +55,7 @@ fn chosen_source(case: &Case<'_, '_>) -> Result<()> {
     case.with_other_addresses(|chosen| {
         let [v4, v6] = [("ipv4", chosen[0]), ("ipv6", chosen[1])]
             .map(|(family, address)| format!("com.docker.network.host_{family}={address}"));
-        let subnets = ["--ipv6", "--subnet", "10.51.0.0/24", "--subnet", "fd00:51::/64"];
-        case.network("app", &[&subnets[..], &["-o", &v4, "-o", &v6]].concat())?;
+        case.dual_with("app", 51, &["-o", &v4, "-o", &v6])?;
         let seen = seen(case, &case.run("client", "app", &[])?.netns)?;
         ensure!(seen == chosen, "seen as {seen:?}");
         Ok(())
@@ -68,10 +66,12 @@ fn clashing_ports(case: &Case<'_, '_>) -> Result<()> {
     case.dual("app", 51)?;
     let clients = [case.run("one", "app", &[])?, case.run("two", "app", &[])?];
     let [one, two] = clients.each_ref().map(|client| (client.name.as_str(), &client.netns));
+    let askers = [("host", case.rig.host.netns()), one, two];
     for world in WORLD.map(|world| SocketAddr::new(world, 9000)) {
+        connections_from_one_port(case, askers, world).with_context(|| format!("tcp {world}"))?;
         let _server = udp_echo_server(case.rig.outside.netns(), world)?;
         let mut sockets = Vec::new();
-        for (name, netns) in [("host", case.rig.host.netns()), one, two] {
+        for (name, netns) in askers {
             let any: IpAddr = if world.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
             let socket = netns.run(|| Ok(UdpSocket::bind((any, 5555))?))?;
             socket.set_read_timeout(Some(ANSWER_DEADLINE))?;
@@ -89,6 +89,27 @@ fn clashing_ports(case: &Case<'_, '_>) -> Result<()> {
                 ensure!(answer.ends_with(&asked), "{asked} was answered {answer}");
             }
         }
+    }
+    Ok(())
+}
+
+/// All are open at once, and each is its asker's.
+fn connections_from_one_port(
+    case: &Case<'_, '_>,
+    askers: [(&str, &Netns); 3],
+    world: SocketAddr,
+) -> Result<()> {
+    let _server = tcp_echo_server(case.rig.outside.netns(), world)?;
+    let mut open = Vec::new();
+    for (name, netns) in askers {
+        open.push((name, connect_from(netns, 5555, world).context(name.to_owned())?));
+    }
+    for (name, mut stream) in open {
+        stream.write_all(name.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context(name.to_owned())?;
+        ensure!(answer.ends_with(name), "{name} was answered {answer}");
     }
     Ok(())
 }
@@ -112,19 +133,21 @@ fn host_services(case: &Case<'_, '_>) -> Result<()> {
 }
 
 /// A place that others reach through this host, which forwards or does not.
-struct Third {
+struct Third<'rig> {
     name: String,
     netns: Netns,
+    host: &'rig Host,
+    outside: &'rig Outside,
 }
 
 const THIRD: [(&str, &str, &str, &str); 2] =
     [("-4", "10.99.0.0/24", "10.99.0.1", "10.99.0.2"), ("-6", "fd99::/64", "fd99::1", "fd99::2")];
 
-impl Third {
-    fn behind(case: &Case<'_, '_>) -> Result<Self> {
-        let name = format!("{}-third", case.rig.outside.name());
-        let third = Self { netns: Netns::create(&name)?, name };
-        let host = case.rig.host;
+impl<'rig> Third<'rig> {
+    fn behind(case: &Case<'rig, '_>) -> Result<Self> {
+        let Rig { host, outside, .. } = *case.rig;
+        let name = format!("{}-third", outside.name());
+        let third = Self { netns: Netns::create(&name)?, name, host, outside };
         let link = ["link", "add", "third", "type", "veth", "peer", "name", "eth0", "netns"];
         host.ip(&[&link[..], &[&third.name]].concat())?;
         host.ip(&["link", "set", "third", "up"])?;
@@ -139,17 +162,20 @@ impl Third {
             let out = [family, "route", "add", "default", "via", gateway];
             third.netns.run(|| run("ip", &out))?;
             let by = case.uplinks()[usize::from(family == "-6")].to_string();
-            case.rig.outside.ip(&[family, "route", "add", subnet, "via", &by])?;
+            outside.ip(&[family, "route", "add", subnet, "via", &by])?;
         }
         Ok(third)
     }
+}
 
-    fn remove(self, case: &Case<'_, '_>) -> Result<()> {
+impl Drop for Third<'_> {
+    fn drop(&mut self) {
+        // The laboratory sweeps what is left.
         for (family, subnet, ..) in THIRD {
-            case.rig.outside.ip(&[family, "route", "delete", subnet])?;
+            let _left = self.outside.ip(&[family, "route", "delete", subnet]);
         }
-        case.rig.host.ip(&["link", "delete", "third"])?;
-        Netns::delete(&self.name)
+        let _left = self.host.ip(&["link", "delete", "third"]);
+        let _left = Netns::delete(&self.name);
     }
 }
 
@@ -182,17 +208,14 @@ fn forwarding(case: &Case<'_, '_>) -> Result<()> {
     let web = case.run("web", "app", &PUBLISHED)?;
     let _servers = web.serve()?;
     let after = forwards(case)?;
-    let third = Third::behind(case)?;
-    let outcome = asked_for_others(case, &third);
-    forward(case, before.each_ref().map(String::as_str))?;
-    third.remove(case)?;
-    outcome?;
+    let outcome = Third::behind(case).and_then(|third| asked_for_others(case, &third));
+    outcome.and(forward(case, before.each_ref().map(String::as_str)))?;
     ensure!(before == after, "{before:?} became {after:?}");
     Ok(())
 }
 
 /// The third place serves on the port that the host has published.
-fn asked_for_others(case: &Case<'_, '_>, third: &Third) -> Result<()> {
+fn asked_for_others(case: &Case<'_, '_>, third: &Third<'_>) -> Result<()> {
     let any = SocketAddr::from(([0u16; 8], 8080));
     let _servers = (tcp_echo_server(&third.netns, any)?, udp_echo_server(&third.netns, any)?);
     let targets =
@@ -217,22 +240,22 @@ fn asked_for_others(case: &Case<'_, '_>, third: &Third) -> Result<()> {
 /// The kernel forgets learned routers as soon as an interface begins to forward IPv6.
 fn learned_router(case: &Case<'_, '_>) -> Result<()> {
     let forwards = case.host_says("sysctl", &["-n", "net.ipv6.conf.all.forwarding"])?;
+    let forwards = format!("net.ipv6.conf.all.forwarding={forwards}");
     case.host_says("sysctl", &["-qw", "net.ipv6.conf.all.forwarding=0"])?;
     let learned = || case.host_says("ip", &["-6", "route", "show", "default", "proto", "ra"]);
-    eventually("the router's advertisement", SETTLES_WITHIN, || {
-        case.rig.outside.advertise_router(1_800)?;
-        Ok((!learned()?.is_empty()).then_some(()))
-    })?;
-    let kept = case.dual("app", 51).and_then(|()| {
+    let heard = |what: &str, lifetime_s: u16| {
+        eventually(what, SETTLES_WITHIN, || {
+            case.rig.outside.advertise_router(lifetime_s)?;
+            Ok((learned()?.is_empty() == (lifetime_s == 0)).then_some(()))
+        })
+    };
+    let kept = heard("the router's advertisement", 1_800).and_then(|()| {
+        case.dual("app", 51)?;
         case.run("web", "app", &PUBLISHED)?;
-        learned()
+        ensure!(!learned()?.is_empty(), "the host has forgotten its router");
+        Ok(())
     });
-    eventually("the router's farewell", SETTLES_WITHIN, || {
-        case.rig.outside.advertise_router(0)?;
-        Ok(learned()?.is_empty().then_some(()))
-    })?;
-    let forwards = format!("net.ipv6.conf.all.forwarding={forwards}");
-    case.host_says("sysctl", &["-qw", &forwards])?;
-    ensure!(!kept?.is_empty(), "the host has forgotten its router");
-    Ok(())
+    let farewell = heard("the router's farewell", 0);
+    let undone = case.host_says("sysctl", &["-qw", &forwards]).map(drop);
+    kept.and(farewell).and(undone)
 }

@@ -2,11 +2,13 @@
 //! the host itself talks to.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use netd_tests::Netns;
 use netd_tests::wire::{tcp_echo_server, udp_echo_server};
 
-use super::case::{Case, PORT, reaches};
+use super::case::{Case, PORT, PUBLISHED, Running, reaches};
 use super::{Scenario, both};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -22,37 +24,72 @@ const REQUESTS: [&str; 4] = ["-c", "50", "-i", "0.05"];
 
 fn comes_and_goes(case: &Case<'_, '_>) -> Result<()> {
     case.dual("app", 51)?;
-    case.network("other", &["--subnet", "10.52.0.0/24"])?;
+    case.dual("other", 52)?;
     let client = case.run("client", "app", &[])?;
     let neighbour = case.run("neighbour", "other", &[])?;
     let _servers = neighbour.serve()?;
     case.run("web", "app", &[])?;
-    let web = case.address("web", "app", false)?.to_string();
-    let far = SocketAddr::new(case.address("neighbour", "other", false)?, PORT);
-    let mut pinging = client.netns.run(|| {
-        let mut command = std::process::Command::new("ping");
-        command.args(["-n", "-q"]).args(REQUESTS).arg(&web).stdout(std::process::Stdio::piped());
+    let mut pinging = Vec::new();
+    for web in case.addresses("web", "app")? {
+        pinging.push(ping(&client.netns, web)?);
+    }
+    let outcome = connect_again_and_again(case, &client, &mut pinging);
+    // They end by themselves, however it went.
+    let said: Vec<_> = pinging.into_iter().map(Child::wait_with_output).collect();
+    outcome?;
+    for said in said {
+        let said = String::from_utf8(said?.stdout)?;
+        ensure!(said.contains("50 received"), "{said}");
+    }
+    Ok(())
+}
+
+/// Starts to send echo requests.
+fn ping(from: &Netns, target: IpAddr) -> Result<Child> {
+    from.run(|| {
+        let mut command = Command::new("ping");
+        command.args(["-n", "-q"]).args(REQUESTS).arg(target.to_string()).stdout(Stdio::piped());
         Ok(command.spawn()?)
-    })?;
+    })
+}
+
+fn connect_again_and_again(
+    case: &Case<'_, '_>,
+    client: &Running,
+    pinging: &mut [Child],
+) -> Result<()> {
+    let far = case.served("neighbour", "other")?;
     let mut rounds = 0;
-    while rounds == 0 || pinging.try_wait()?.is_none() {
+    while rounds == 0 || is_running(pinging)? {
         case.ok(&["network", "connect", "other", "client"])?;
-        let second = case.address("client", "other", false)?.to_string();
+        let seconds = case.addresses("client", "other")?.map(|address| address.to_string());
         let [links, hosts] = links_and_hosts(case)?;
-        let link = links.lines().find(|line| line.contains(&format!("inet {second}/")));
         // This engine counts on where one of later versions takes the lowest number again.
         let named = if rounds == 0 { ": eth1" } else { ": eth" };
-        ensure!(link.is_some_and(|line| line.contains(named)), "{second}: {links}");
-        ensure!(hosts.contains(&second), "{second}: {hosts}");
-        reaches(&client.netns, far)?;
+        for (second, family) in seconds.iter().zip(["inet", "inet6"]) {
+            let link = links.lines().find(|line| line.contains(&format!("{family} {second}/")));
+            ensure!(link.is_some_and(|line| line.contains(named)), "{second}: {links}");
+        }
+        // Engines before 27 write no addresses of IPv6 there when a network is added.
+        ensure!(hosts.contains(&seconds[0]), "{seconds:?}: {hosts}");
+        far.into_iter().try_for_each(|far| reaches(&client.netns, far))?;
         case.ok(&["network", "disconnect", "other", "client"])?;
         let [links, hosts] = links_and_hosts(case)?;
-        ensure!(!links.contains(&second) && !hosts.contains(&second), "{links} {hosts}");
+        for second in seconds {
+            ensure!(!links.contains(&second) && !hosts.contains(&second), "{links} {hosts}");
+        }
         rounds += 1;
     }
-    let said = String::from_utf8(pinging.wait_with_output()?.stdout)?;
-    ensure!(said.contains("50 received"), "{rounds} rounds: {said}");
     Ok(())
+}
+
+fn is_running(pinging: &mut [Child]) -> Result<bool> {
+    for child in pinging {
+        if child.try_wait()?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What the client has of its networks.
@@ -61,14 +98,20 @@ fn links_and_hosts(case: &Case<'_, '_>) -> Result<[String; 2]> {
     Ok([links, case.exec("client", &["cat", "/etc/hosts"])?.stdout])
 }
 
-/// Engines from 27 on take such settings as options of the endpoint, too.
+/// Engines from 28 on take such settings as options of the endpoint alone.
 fn settings(case: &Case<'_, '_>) -> Result<()> {
     const SETTINGS: [(&str, &str); 2] =
         [("net.ipv4.conf.eth0.rp_filter", "2"), ("net.ipv4.conf.eth0.arp_announce", "1")];
     case.network("app", &[])?;
     let asked = SETTINGS.map(|(key, value)| format!("{key}={value}"));
-    let words: Vec<&str> = asked.iter().flat_map(|setting| ["--sysctl", setting]).collect();
-    let client = case.run("client", "app", &words)?;
+    let client = if case.rig.engine().major()? < 28 {
+        let words: Vec<&str> = asked.iter().flat_map(|setting| ["--sysctl", setting]).collect();
+        case.run("client", "app", &words)?
+    } else {
+        let asked = asked.join(",").replace("eth0", "IFNAME");
+        let option = format!("\"driver-opt=com.docker.network.endpoint.sysctls={asked}\"");
+        case.run("client", &format!("name=app,{option}"), &[])?
+    };
     let hold = || -> Result<()> {
         for (key, value) in SETTINGS {
             let file = format!("/proc/sys/{}", key.replace('.', "/"));
@@ -108,19 +151,22 @@ fn host_and_container(case: &Case<'_, '_>) -> Result<()> {
 }
 
 fn shared(case: &Case<'_, '_>) -> Result<()> {
-    case.network("app", &["--subnet", "10.51.0.0/24"])?;
-    let web = case.run("web", "app", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
+    case.dual("app", 51)?;
+    let web = case.run("web", "app", &PUBLISHED)?;
     let side = case.run("side", "container:web", &[])?;
     let shown = |name| Ok::<_, anyhow::Error>(case.exec(name, &["ip", "address"])?.stdout);
     ensure!(shown("web")? == shown("side")?, "{} {}", shown("web")?, shown("side")?);
+    let served_outside = || {
+        let outside = case.rig.outside.netns();
+        case.published(8080).into_iter().try_for_each(|target| reaches(outside, target))
+    };
     let servers = side.serve()?;
-    let published = SocketAddr::new(case.uplinks()[0], 8080);
-    reaches(case.rig.outside.netns(), published)?;
+    served_outside()?;
     drop(servers);
     // The namespace is the first one's: the other may go, and come again.
     case.ok(&["rm", "-f", "side"])?;
     let _servers = web.serve()?;
-    reaches(case.rig.outside.netns(), published)?;
+    served_outside()?;
     case.run("side", "container:web", &[]).map(drop)
 }
 

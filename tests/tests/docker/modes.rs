@@ -34,14 +34,12 @@ pub(super) fn with_routes(
     by: [IpAddr; 2],
     work: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    for (subnet, family) in SUBNETS {
-        case.rig.outside.ip(&["route", "replace", subnet, "via", &by[family].to_string()])?;
-    }
-    let done = work();
-    for (subnet, _) in SUBNETS {
-        case.rig.outside.ip(&["route", "delete", subnet])?;
-    }
-    done
+    let made = SUBNETS.into_iter().try_for_each(|(subnet, family)| {
+        case.rig.outside.ip(&["route", "replace", subnet, "via", &by[family].to_string()])
+    });
+    let done = made.and_then(|()| work());
+    let undone = SUBNETS.map(|(subnet, _)| case.rig.outside.ip(&["route", "delete", subnet]));
+    undone.into_iter().fold(done, Result::and)
 }
 
 /// Serves what is published and what is not.

@@ -61,6 +61,17 @@ fn called(case: &Case<'_, '_>) -> Result<()> {
     Ok(())
 }
 
+/// What the metrics tell of the time that the engine's calls took: the sum of a series over all methods.
+pub(super) fn engine_calls(case: &Case<'_, '_>, series: &str, labels: &str) -> Result<f64> {
+    let text = metrics(case)?;
+    let series = format!("netd_api_request_duration_seconds_{series}{{handler=\"");
+    let counts = text.lines().filter_map(|line| {
+        let (method, count) = line.strip_prefix(&series)?.split_once(&format!("\"{labels}}} "))?;
+        (method.starts_with("NetworkDriver.") || method.starts_with("IpamDriver.")).then_some(count)
+    });
+    Ok(counts.map(str::parse::<f64>).sum::<Result<f64, _>>()?)
+}
+
 fn metrics(case: &Case<'_, '_>) -> Result<String> {
     let socket = case.rig.daemon().places().socket();
     let words = ["-sS", "--unix-socket", &socket.to_string_lossy(), "http://netd/metrics"];

@@ -1,14 +1,14 @@
 //! Ways between networks, and what fits through them.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netd_tests::host::UPLINK;
-use netd_tests::outside::WORLD_V4;
+use netd_tests::outside::{WORLD_V4, WORLD_V6};
 
-use super::case::{Case, PORT, Running, meets_nothing, reaches};
+use super::case::{Case, PORT, Running, all_silent, meets_nothing, reaches};
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -52,12 +52,17 @@ fn published_elsewhere(case: &Case<'_, '_>) -> Result<()> {
     let web = case.run("web", "two", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
     let client = case.run("client", "one", &[])?;
     let _servers = web.serve()?;
-    for address in [case.uplinks()[0], [10, 52, 0, 1].into(), [10, 51, 0, 1].into()] {
+    let gateways: [IpAddr; 4] = [
+        [10, 52, 0, 1].into(),
+        [10, 51, 0, 1].into(),
+        "fd00:52::1".parse()?,
+        "fd00:51::1".parse()?,
+    ];
+    for address in case.uplinks().into_iter().chain(gateways) {
         reaches(&client.netns, SocketAddr::new(address, 8080))?;
     }
     // Not by the container's own address and port.
-    meets_nothing(&client.netns, SocketAddr::new(case.address("web", "two", false)?, PORT))?;
-    reaches(&client.netns, SocketAddr::new(case.uplinks()[1], 8080))
+    all_silent(&client.netns, &case.served("web", "two")?)
 }
 
 /// More than any buffer on the way takes at once.
@@ -75,15 +80,18 @@ fn uplink_mtu(case: &Case<'_, '_>) -> Result<()> {
 
 /// The far end of the uplink keeps its 1500.
 fn with_uplink_of(case: &Case<'_, '_>, mtu: u32) -> Result<()> {
-    case.network("app", &[])?;
+    case.dual("app", 51)?;
     let web = case.run("web", "app", &["-p", "8080:7000"])?;
     let shown = case.exec("web", &["ip", "link", "show", "eth0"])?.stdout;
     ensure!(shown.contains(&format!("mtu {mtu} ")), "{shown}");
     let outside = case.rig.outside.netns();
-    let inward = SocketAddr::new(case.uplinks()[0], 8080);
-    transfer(&web.netns, ([0, 0, 0, 0], PORT).into(), outside, inward).context("inward")?;
-    let outward = SocketAddr::new(WORLD_V4.into(), 9000);
-    transfer(outside, outward, &web.netns, outward).context("outward")?;
+    for inward in case.published(8080) {
+        transfer(&web.netns, ([0u16; 8], PORT).into(), outside, inward).context("inward")?;
+    }
+    for world in [IpAddr::from(WORLD_V4), WORLD_V6.into()] {
+        let outward = SocketAddr::new(world, 9000);
+        transfer(outside, outward, &web.netns, outward).context("outward")?;
+    }
     case.ok(&["rm", "-f", "web"])?;
     case.ok(&["network", "rm", "app"]).map(drop)
 }

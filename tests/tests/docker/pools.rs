@@ -25,14 +25,14 @@ fn host_bits(case: &Case<'_, '_>) -> Result<()> {
 }
 
 fn strangers(case: &Case<'_, '_>) -> Result<()> {
-    for (option, value) in [
-        ("--ip-range", "10.52.0.0/25"),
-        ("--ip-range", "10.51.0.0/16"),
-        ("--gateway", "10.52.0.1"),
-        ("--aux-address", "printer=10.52.0.1"),
+    for (option, value, words) in [
+        ("--ip-range", "10.52.0.0/25", "no matching subnet for range 10.52.0.0/25"),
+        ("--ip-range", "10.51.0.0/16", "block is bigger than its parent subnet 10.51.0.0/24"),
+        ("--gateway", "10.52.0.1", "no matching subnet for gateway 10.52.0.1"),
+        ("--aux-address", "printer=10.52.0.1", "no matching subnet for aux-address 10.52.0.1"),
     ] {
         let network = case.create(&["--subnet", "10.51.0.0/24", option, value, "app"]);
-        case.refused(&network).with_context(|| format!("{option} {value}"))?;
+        case.refused_with(&network, words).with_context(|| format!("{option} {value}"))?;
     }
     // Nothing of them is left.
     case.network("app", &["--subnet", "10.51.0.0/24"])

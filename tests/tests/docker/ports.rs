@@ -110,24 +110,28 @@ fn loopback(case: &Case<'_, '_>) -> Result<()> {
     reaches_from_host(case, Ipv4Addr::LOCALHOST.into())?;
     reaches_from_host(case, std::net::Ipv6Addr::LOCALHOST.into())?;
     all_silent(case.rig.outside.netns(), &case.published(8080))?;
-    lead_loopback_to_host(case, true)?;
     let led: [SocketAddr; 2] = ["127.0.0.1:8080".parse()?, "127.0.0.2:8080".parse()?];
-    let silent = all_silent(case.rig.outside.netns(), &led);
-    lead_loopback_to_host(case, false)?;
-    silent
+    let is_led: Result<()> = lead_loopback_to_host(case, true).into_iter().collect();
+    let silent = is_led.and_then(|()| all_silent(case.rig.outside.netns(), &led));
+    lead_loopback_to_host(case, false).into_iter().fold(silent, Result::and)
 }
 
-/// The outside takes loopback addresses for the host's, and the host's kernel would let them in.
-fn lead_loopback_to_host(case: &Case<'_, '_>, on: bool) -> Result<()> {
+/// The outside takes loopback addresses for the host's, and the host's kernel would let them in: what
+/// became of each step.
+fn lead_loopback_to_host(case: &Case<'_, '_>, on: bool) -> [Result<()>; 4] {
     let allow = |link: &str| format!("net.ipv4.conf.{link}.route_localnet={}", u8::from(on));
-    case.host_says("sysctl", &["-qw", &allow(UPLINK)])?;
     let outside = case.rig.outside;
-    outside.netns().run(|| run("sysctl", &["-qw", &allow("all")]))?;
     let host = case.uplinks()[0].to_string();
-    let own = ["address", if on { "delete" } else { "add" }, "127.0.0.1/8", "dev", "lo"];
+    let own = ["address", if on { "delete" } else { "replace" }, "127.0.0.1/8", "dev", "lo"];
     let led = ["route", if on { "add" } else { "delete" }, "127.0.0.0/8", "via", &host];
     let turns = if on { [&own, &led] } else { [&led, &own] };
-    turns.into_iter().try_for_each(|words| outside.ip(words))
+    let [first, second] = turns.map(|words| outside.ip(words));
+    [
+        case.host_says("sysctl", &["-qw", &allow(UPLINK)]).map(drop),
+        outside.netns().run(|| run("sysctl", &["-qw", &allow("all")])).map(drop),
+        first,
+        second,
+    ]
 }
 
 fn one_address(case: &Case<'_, '_>) -> Result<()> {

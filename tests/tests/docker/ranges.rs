@@ -2,18 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
+use netd_tests::eventually;
 use netd_tests::wire::{tcp_echo_server, udp_echo_server};
 
 use super::case::{Case, reaches};
+use super::names::engine_calls;
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     both("D13 chosen ports are of the host's range, free, shown and different", chosen),
     both("D14 one container port takes the first free port of a range", range_to_one),
-    netd("D15 ten thousand ports of each protocol take no process and no socket each", large_range),
+    netd(
+        "D15 ten thousand ports of each protocol take little time and memory, and no process each",
+        large_range,
+    ),
     both("D16 -P publishes all that is exposed", all_exposed),
     netd("D30 every published port is listed with its container and its hits", listed),
 ];
@@ -28,12 +34,9 @@ fn chosen(case: &Case<'_, '_>) -> Result<()> {
     let set = |key: &str, value: &str| {
         case.host_says("sysctl", &["-qw", &format!("{key}={value}")]).map(drop)
     };
-    set(RANGE, "40000 40009")?;
-    set(RESERVED, "40000-40003")?;
-    let outcome = choose(case);
-    set(RESERVED, &reserved)?;
-    set(RANGE, &range)?;
-    outcome
+    let made = set(RANGE, "40000 40009").and_then(|()| set(RESERVED, "40000-40003"));
+    let outcome = made.and_then(|()| choose(case));
+    [set(RESERVED, &reserved), set(RANGE, &range)].into_iter().fold(outcome, Result::and)
 }
 
 /// Of ten ports four are reserved and one is in use.
@@ -89,17 +92,28 @@ fn range_to_one(case: &Case<'_, '_>) -> Result<()> {
     case.refused_with(&third, "all ports are allocated")
 }
 
+/// Some starts take their time on a busy machine.
+const STARTS_WITHIN: Duration = Duration::from_mins(2);
+
 fn large_range(case: &Case<'_, '_>) -> Result<()> {
-    // What the publications take is a small part: the engine's three calls list each port, and the
-    // allocator keeps what reading them took, once for each thread that has read one.
-    const RSS_KIB_MOST: u64 = 100 << 10;
+    const RSS_KIB_MOST: u64 = 50_000_000 >> 10;
+    const DRIVER_S_MOST: f64 = 2.0;
     case.dual("app", 51)?;
     let descriptors = || -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", case.rig.daemon().pid()?))?.count())
     };
     let (before, rss_before) = (descriptors()?, rss_kib(case)?);
     let ports = ["20000-29999:20000-29999", "20000-29999:20000-29999/udp"];
-    let web = case.run("web", "app", &["-p", ports[0], "-p", ports[1]])?;
+    // The engine's own part of a start is not ours.
+    let web = eventually("a start with a short part of the driver's", STARTS_WITHIN, || {
+        let earlier_s = engine_calls(case, "sum", "")?;
+        let web = case.run("web", "app", &["-p", ports[0], "-p", ports[1]])?;
+        let took_s = engine_calls(case, "sum", "")? - earlier_s;
+        if took_s > DRIVER_S_MOST {
+            case.ok(&["rm", "-f", "web"])?;
+        }
+        Ok((took_s <= DRIVER_S_MOST).then_some(web))
+    })?;
     let more = descriptors()?.saturating_sub(before);
     ensure!(more < 100, "the daemon has {more} descriptors more");
     let more = rss_kib(case)?.saturating_sub(rss_before);

@@ -2,16 +2,15 @@
 //! the driver.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
 use netd_tests::eventually;
 
-use super::case::{Case, PORT, Running, reaches};
+use super::case::{Case, PORT, reaches};
+use super::connection::Connection;
 use super::faults::nothing_left;
 use super::{Scenario, netd};
 
@@ -27,70 +26,26 @@ const COMES_BACK_WITHIN: Duration = Duration::from_mins(1);
 fn live_restore(case: &Case<'_, '_>) -> Result<()> {
     case.rig.stop_engine()?;
     case.rig.start_engine_with(&["--live-restore"])?;
-    case.network("app", &["--subnet", "10.51.0.0/24"])?;
+    case.dual("app", 51)?;
     let web = case.run("web", "app", &["-p", "8080:7000"])?;
-    let target = SocketAddr::new(case.uplinks()[0], 8080);
-    let mut connection = Conversation::open(case, &web, target)?;
-    connection.exchange(b"before")?;
+    let mut open = Vec::new();
+    for target in case.published(8080) {
+        open.push(Connection::open(case.rig.outside.netns(), target, &web.netns)?);
+    }
+    let talk = || open.iter().try_for_each(Connection::talk);
+    talk().context("before")?;
     case.rig.stop_engine()?;
-    connection.exchange(b"while it is away")?;
+    talk().context("while it is away")?;
     case.rig.start_engine_with(&["--live-restore"])?;
-    connection.exchange(b"after")?;
+    talk().context("after")?;
     let running = case.ok(&["inspect", "-f", "{{.State.Running}}", "web"])?;
     ensure!(running == "true", "{running}");
-    drop(connection);
     case.ok(&["rm", "-f", "web"])?;
-    case.rig.host.netns().run(|| Ok(TcpListener::bind("0.0.0.0:8080").map(drop)?))?;
+    case.rig.host.netns().run(|| Ok(TcpListener::bind("[::]:8080").map(drop)?))?;
     let endpoints = case.rig.daemon().ok(&["status", "--format", "{{.Endpoints}}"])?;
     ensure!(endpoints == "0", "{endpoints} endpoints are left");
     case.rig.stop_engine()?;
     case.rig.start_engine()
-}
-
-/// A connection whose server sends back what it hears.
-struct Conversation {
-    client: TcpStream,
-    server: Option<thread::JoinHandle<()>>,
-}
-
-impl Conversation {
-    fn open(case: &Case<'_, '_>, web: &Running, target: SocketAddr) -> Result<Self> {
-        let listener = web.netns.run(|| Ok(TcpListener::bind(("0.0.0.0", PORT))?))?;
-        let server = thread::spawn(move || {
-            let Ok((mut stream, _)) = listener.accept() else { return };
-            let mut heard = [0; 64];
-            while let Ok(len @ 1..) = stream.read(&mut heard) {
-                if stream.write_all(&heard[..len]).is_err() {
-                    return;
-                }
-            }
-        });
-        let patience = Duration::from_secs(10);
-        let client = case
-            .rig
-            .outside
-            .netns()
-            .run(|| TcpStream::connect_timeout(&target, patience).context("connecting"))?;
-        client.set_read_timeout(Some(patience))?;
-        Ok(Self { client, server: Some(server) })
-    }
-
-    fn exchange(&mut self, words: &[u8]) -> Result<()> {
-        let when = || String::from_utf8_lossy(words).into_owned();
-        self.client.write_all(words).with_context(when)?;
-        let mut heard = vec![0; words.len()];
-        self.client.read_exact(&mut heard).with_context(when)?;
-        ensure!(heard == words, "{}", when());
-        Ok(())
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        // The server ends with the connection; one that has panicked was printed.
-        let _closed = self.client.shutdown(std::net::Shutdown::Both);
-        let _printed = self.server.take().map(thread::JoinHandle::join);
-    }
 }
 
 /// One network with the engine's own addresses, one with netd's, whose pools the engine tells of once,

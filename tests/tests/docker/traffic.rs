@@ -1,13 +1,15 @@
 //! Containers among themselves and towards the outside.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind::NetworkUnreachable;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netd_tests::container::Transport;
+use netd_tests::eventually;
 use netd_tests::outside::{WORLD_V4, WORLD_V6};
-use netd_tests::wire::{tcp_echo_server, udp_echo_server};
+use netd_tests::wire::{ANSWER_DEADLINE, tcp_echo_server, udp_echo_server};
 
-use super::case::{Case, Driver, PORT, meets_nothing, reaches};
+use super::case::{Case, Driver, PORT, SETTLES_WITHIN, all_silent, meets_nothing, reaches};
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -37,39 +39,54 @@ fn neighbours(case: &Case<'_, '_>) -> Result<()> {
         let said = case.exec("client", &[ping, "-c", "1", "-W", "2", "web"])?;
         ensure!(said.code == Some(0), "{ping} web: {said:?}");
     }
-    Ok(())
+    let links = case.exec("web", &["ip", "-6", "-o", "address", "show", "eth0"])?.stdout;
+    let of_link = links.split([' ', '/']).find(|word| word.starts_with("fe80:"));
+    let of_link = of_link.with_context(|| format!("no link-local address: {links}"))?;
+    // It is silent while duplicates of it are looked for.
+    eventually("an echo from the link-local address", SETTLES_WITHIN, || {
+        let ping = ["ping6", "-c", "1", "-W", "2", "-I", "eth0", of_link];
+        Ok((case.exec("client", &ping)?.code == Some(0)).then_some(()))
+    })
 }
 
 fn no_icc(case: &Case<'_, '_>) -> Result<()> {
-    let option = "com.docker.network.bridge.enable_icc=false";
-    case.network("app", &["--subnet", "10.51.0.0/24", "-o", option])?;
+    case.dual_with("app", 51, &["-o", "com.docker.network.bridge.enable_icc=false"])?;
     let web = case.run("web", "app", &["-p", "8080:7001"])?;
     let client = case.run("client", "app", &[])?;
     let _servers = web.serve()?;
-    let _published = tcp_echo_server(&web.netns, SocketAddr::from(([0, 0, 0, 0], 7001)))?;
-    let target = case.address("web", "app", false)?;
-    meets_nothing(&client.netns, SocketAddr::new(target, PORT))?;
-    ensure!(!client.pings(target)?, "the neighbour answers");
-    ensure!(client.pings([10, 51, 0, 1].into())?, "the gateway is silent");
-    let published = SocketAddr::new(case.uplinks()[0], 8080);
-    Transport::Tcp.ask(case.rig.outside.netns(), published).map(drop)
+    let _published = tcp_echo_server(&web.netns, SocketAddr::from(([0u16; 8], 7001)))?;
+    all_silent(&client.netns, &case.served("web", "app")?)?;
+    for (target, gateway) in case.addresses("web", "app")?.into_iter().zip(gateways()?) {
+        ensure!(!client.pings(target)?, "{target} answers its neighbour");
+        ensure!(client.pings(gateway)?, "{gateway} is silent");
+    }
+    for published in case.published(8080) {
+        Transport::Tcp.ask(case.rig.outside.netns(), published)?;
+    }
+    Ok(())
+}
+
+/// The gateways of a dual network whose number is 51.
+fn gateways() -> Result<[IpAddr; 2]> {
+    Ok([[10, 51, 0, 1].into(), "fd00:51::1".parse()?])
 }
 
 fn stopped(case: &Case<'_, '_>) -> Result<()> {
-    case.network("app", &["--subnet", "10.51.0.0/24"])?;
-    case.network("other", &["--subnet", "10.52.0.0/24"])?;
+    case.dual("app", 51)?;
+    case.dual("other", 52)?;
     let neighbour = case.run("neighbour", "other", &[])?;
     let _servers = neighbour.serve()?;
-    let target = SocketAddr::new(case.address("neighbour", "other", false)?, PORT);
+    let targets = case.served("neighbour", "other")?;
     case.run("client", "app", &[])?;
     case.ok(&["stop", "-t", "0", "client"])?;
     case.ok(&["network", "connect", "other", "client"])?;
     case.ok(&["start", "client"])?;
-    reaches(&case.running("client")?.netns, target)?;
+    let client = case.running("client")?;
+    targets.into_iter().try_for_each(|target| reaches(&client.netns, target))?;
     case.ok(&["stop", "-t", "0", "client"])?;
     case.ok(&["network", "disconnect", "other", "client"])?;
     case.ok(&["start", "client"])?;
-    meets_nothing(&case.running("client")?.netns, target)
+    all_silent(&case.running("client")?.netns, &targets)
 }
 
 fn no_v6(case: &Case<'_, '_>) -> Result<()> {
@@ -96,36 +113,52 @@ fn isolation(case: &Case<'_, '_>) -> Result<()> {
 }
 
 fn internal(case: &Case<'_, '_>) -> Result<()> {
-    case.network("inside", &["--internal", "--subnet", "10.51.0.0/24"])?;
+    case.dual_with("inside", 51, &["--internal"])?;
     let web = case.run("web", "inside", &["-p", "8080:7000"])?;
     let client = case.run("client", "inside", &[])?;
     let _servers = web.serve()?;
-    let target = case.address("web", "inside", false)?;
-    reaches(&client.netns, SocketAddr::new(target, PORT))?;
-    ensure!(client.pings([10, 51, 0, 1].into())?, "the gateway is silent");
-    let routes = case.exec("client", &["ip", "route"])?.stdout;
-    ensure!(!routes.contains("default"), "{routes}");
-    meets_nothing(&case.rig.outside.netns().clone(), SocketAddr::new(case.uplinks()[0], 8080))
+    for target in case.served("web", "inside")? {
+        reaches(&client.netns, target)?;
+        reaches(case.rig.host.netns(), target).context("from the host")?;
+    }
+    for gateway in gateways()? {
+        ensure!(client.pings(gateway)?, "{gateway} is silent");
+    }
+    let ways_out = case.ways_out("client")?;
+    ensure!(ways_out == [None, None], "{ways_out:?}");
+    for world in [WORLD_V4.into(), WORLD_V6.into()].map(|world: IpAddr| SocketAddr::new(world, 80))
+    {
+        let connect = || Ok(TcpStream::connect_timeout(&world, ANSWER_DEADLINE).err());
+        let said = client.netns.run(connect)?.map(|error| error.kind());
+        ensure!(said == Some(NetworkUnreachable), "{world}: {said:?}");
+    }
+    all_silent(case.rig.outside.netns(), &case.published(8080))
 }
 
 fn two_networks(case: &Case<'_, '_>) -> Result<()> {
-    case.network("alpha", &["--subnet", "10.51.0.0/24"])?;
-    case.network("beta", &["--subnet", "10.52.0.0/24"])?;
+    case.dual("alpha", 51)?;
+    case.dual("beta", 52)?;
     let (a, b) = (case.run("in-a", "alpha", &[])?, case.run("in-b", "beta", &[])?);
     let _servers = (a.serve()?, b.serve()?);
     let both = case.run("both", "beta", &[])?;
     case.ok(&["network", "connect", "alpha", "both"])?;
     for (name, network) in [("in-a", "alpha"), ("in-b", "beta")] {
-        reaches(&both.netns, SocketAddr::new(case.address(name, network, false)?, PORT))?;
+        let targets = case.served(name, network)?;
+        targets.into_iter().try_for_each(|target| reaches(&both.netns, target))?;
     }
-    let routes =
-        |said: String| said.lines().find(|it| it.starts_with("default")).map(str::to_owned);
-    let first = routes(case.exec("both", &["ip", "route"])?.stdout);
-    ensure!(first.as_ref().is_some_and(|it| it.contains("10.51.0.1")), "{first:?}");
+    leads_out_by(case, "both", ["10.51.0.1", "fd00:51::1"])?;
     case.ok(&["network", "disconnect", "alpha", "both"])?;
-    let second = routes(case.exec("both", &["ip", "route"])?.stdout);
-    ensure!(second.as_ref().is_some_and(|it| it.contains("10.52.0.1")), "{second:?}");
+    leads_out_by(case, "both", ["10.52.0.1", "fd00:52::1"])?;
     ensure!(both.pings(WORLD_V4.into())?, "no way out");
+    Ok(())
+}
+
+/// A container's way out is by these gateways.
+fn leads_out_by(case: &Case<'_, '_>, container: &str, gateways: [&str; 2]) -> Result<()> {
+    for (way_out, gateway) in case.ways_out(container)?.into_iter().zip(gateways) {
+        let by = format!("default via {gateway} ");
+        ensure!(way_out.as_ref().is_some_and(|it| it.starts_with(&by)), "{gateway}: {way_out:?}");
+    }
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use netd_tests::container::Transport;
 use netd_tests::outside::{ROUTER_V4, ROUTER_V6, WORLD_V4, WORLD_V6};
-use netd_tests::wire::{tcp_echo_server, udp_echo_server};
+use netd_tests::wire::{connect_from, tcp_echo_server, udp_echo_server};
 use netd_tests::{Daemon, Netns, eventually};
 
 use super::{World, container, drops, flow_stat, network};
@@ -73,29 +73,6 @@ fn same_source_port_of_two_containers_and_the_host_works_at_once() {
     }
 }
 
-/// A TCP connection from port 5353 of a namespace.
-fn connect(netns: &Netns, target: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
-        sockopt,
-    };
-    use std::os::fd::AsRawFd as _;
-    let (family, any) = match target {
-        SocketAddr::V4(_) => (AddressFamily::Inet, SocketAddr::from(([0u8; 4], 5353))),
-        SocketAddr::V6(_) => (AddressFamily::Inet6, SocketAddr::from(([0u16; 8], 5353))),
-    };
-    let connected = netns.run(|| {
-        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(any))?;
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
-        Ok(TcpStream::from(socket))
-    });
-    let stream = connected.unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    stream
-}
-
 #[test]
 fn same_source_port_of_two_containers_and_the_host_connects_at_once() {
     let world = World::new();
@@ -105,7 +82,8 @@ fn same_source_port_of_two_containers_and_the_host_connects_at_once() {
     for target in WORLD {
         let target = SocketAddr::new(target, 7000);
         let _tcp = tcp_echo_server(world.outside.netns(), target).unwrap();
-        let clients = [world.host.netns(), &a.netns, &b.netns].map(|it| connect(it, target));
+        let clients = [world.host.netns(), &a.netns, &b.netns]
+            .map(|it| connect_from(it, 5353, target).unwrap());
         let mut seen = BTreeSet::new();
         for (number, mut client) in clients.into_iter().enumerate() {
             client.write_all(number.to_string().as_bytes()).unwrap();
