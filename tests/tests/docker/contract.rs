@@ -47,7 +47,6 @@ pub(super) const SKIPPED: &[Skipped] = &[
     skipped("B13 B14 pools asked for again", "docker_plugin: addresses"),
     skipped("B15 B18 pools after failures and restarts", "docker_plugin: addresses"),
     skipped("B17 a network of IPv6 alone", "scenarios: topology; engines from 28 on"),
-    skipped("C05 routed networks reach each other as the outside does", "scenarios: gateway_modes"),
     skipped(
         "C08 the network of the highest gw-priority is the way out",
         "engines from 28 on; docker_plugin: traces; scenarios: topology",

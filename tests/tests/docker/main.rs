@@ -115,7 +115,8 @@ fn main() -> ExitCode {
     let failed: Vec<_> = failed.map(|(scenario, _)| scenario.name.to_owned()).collect();
     let mut summary = Summary { passed: chosen.len() - failed.len(), failed, skipped: 0, filtered };
     if words.is_empty() {
-        println!("{}", time::compare(&rig).unwrap());
+        // A call that a busy machine has held up is no result: it is worth a second try.
+        println!("{}", time::compare(&rig).or_else(|_| time::compare(&rig)).unwrap());
         let untold = contract::untold(&listed);
         if untold.is_empty() {
             println!("\n{}", contract::table(&judged));

@@ -11,6 +11,7 @@ use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     both("D07 the gateway mode says who is reached by its own address", direct_access),
+    both("C05 routed networks are open to each other as to the outside", routed),
     netd("D08 a trusted interface alone lets published ports be reached so", trusted),
     netd("D23 a routed network's port is open where another network is the way out", not_gateway),
     netd("D25 routed networks ignore host ports and do not show them", no_host_ports),
@@ -22,10 +23,14 @@ const CLOSED: u16 = 7001;
 
 /// A network of one mode on both families, with the addresses of `SUBNETS`.
 fn of_mode(case: &Case<'_, '_>, name: &str, mode: &str) -> Result<()> {
+    numbered(case, name, 51, mode)
+}
+
+/// The same with other addresses.
+fn numbered(case: &Case<'_, '_>, name: &str, n: u8, mode: &str) -> Result<()> {
     let option = |family: &str| format!("com.docker.network.bridge.gateway_mode_{family}={mode}");
     let [v4, v6] = [option("ipv4"), option("ipv6")];
-    let subnets = ["--ipv6", "--subnet", SUBNETS[0].0, "--subnet", SUBNETS[1].0];
-    case.network(name, &[&subnets[..], &["-o", &v4, "-o", &v6]].concat())
+    case.dual_with(name, n, &["-o", &v4, "-o", &v6])
 }
 
 /// Does something while the outside knows the way to `SUBNETS`, by these addresses of the host.
@@ -89,6 +94,14 @@ fn is_open_as(from: &Netns, targets: [IpAddr; 2], open: [bool; 3]) -> Result<()>
         }
     }
     Ok(())
+}
+
+fn routed(case: &Case<'_, '_>) -> Result<()> {
+    of_mode(case, "one", "routed")?;
+    numbered(case, "two", 52, "routed")?;
+    let (web, client) = (case.run("web", "one", &PUBLISHED)?, case.run("client", "two", &[])?);
+    let _servers = serve(&web)?;
+    is_open_as(&client.netns, case.addresses("web", "one")?, [true, true, false])
 }
 
 fn trusted(case: &Case<'_, '_>) -> Result<()> {

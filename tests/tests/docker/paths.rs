@@ -8,43 +8,13 @@ use anyhow::{Context, Result, ensure};
 use netd_tests::host::UPLINK;
 use netd_tests::outside::{WORLD_V4, WORLD_V6};
 
-use super::case::{Case, PORT, Running, all_silent, meets_nothing, reaches};
+use super::case::{Case, PORT, all_silent, reaches};
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    netd("routed networks answer the outside, and are apart from each other", routed),
     both("C06 published port is reached from another network", published_elsewhere),
     netd("C14 containers have the uplink's MTU, and large transfers pass", uplink_mtu),
 ];
-
-/// Engines from 28 on let such networks reach each other as the outside does; netd keeps networks apart
-/// in every mode.
-fn routed(case: &Case<'_, '_>) -> Result<()> {
-    let modes = ["ipv4", "ipv6"]
-        .map(|family| format!("com.docker.network.bridge.gateway_mode_{family}=routed"));
-    for (name, n) in [("one", "51"), ("two", "52")] {
-        let (v4, v6) = (format!("10.{n}.0.0/24"), format!("fd00:{n}::/64"));
-        let pools = ["--ipv6", "--subnet", &v4, "--subnet", &v6, "-o", &modes[0], "-o", &modes[1]];
-        case.network(name, &pools)?;
-    }
-    let web = case.run("web", "one", &["-p", "8080:7000", "-p", "8080:7000/udp"])?;
-    let client = case.run("client", "two", &[])?;
-    let outside = Running { name: "outside".into(), netns: case.rig.outside.netns().clone() };
-    let _servers = web.serve()?;
-    for (v6, subnet) in [(false, "10.51.0.0/24"), (true, "fd00:51::/64")] {
-        let target = case.address("web", "one", v6)?;
-        let host = case.uplinks()[usize::from(v6)].to_string();
-        case.rig.outside.ip(&["route", "add", subnet, "via", &host])?;
-        let answers = outside.pings(target);
-        let reached = reaches(&outside.netns, SocketAddr::new(target, PORT));
-        case.rig.outside.ip(&["route", "del", subnet])?;
-        ensure!(answers?, "{target} is silent");
-        reached?;
-        ensure!(!client.pings(target)?, "{target} answers another network");
-        meets_nothing(&client.netns, SocketAddr::new(target, PORT))?;
-    }
-    Ok(())
-}
 
 fn published_elsewhere(case: &Case<'_, '_>) -> Result<()> {
     case.dual("one", 51)?;

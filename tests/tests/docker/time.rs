@@ -11,6 +11,7 @@ const ROUNDS: usize = 11;
 /// The medians and their ratio, in a line. Nothing is asserted: the machine has other work.
 pub(super) fn compare(rig: &Rig<'_>) -> Result<String> {
     let cases = [Case::new(rig, Driver::Netd), Case::new(rig, Driver::Bridge)];
+    cases[0].finish()?;
     for (case, name) in cases.iter().zip(["netd", "docker"]) {
         case.network(name, &[])?;
     }
