@@ -145,9 +145,10 @@ fn measure(arguments: &Arguments) -> Result<Results> {
     let rigs = bench.rigs.iter().map(|rig| (rig.name().to_owned(), rig.says().to_owned()));
     let engine = (rig::DOCKER.to_owned(), engine::SAYS.to_owned());
     let engine = (bench.has(Part::Control) || bench.has(Part::Dns)).then_some(engine);
-    let forwarder = (names::FORWARDER.to_owned(), names::FORWARDER_SAYS.to_owned());
-    let forwarder = bench.has(Part::Dns).then_some(forwarder);
-    let rigs = rigs.chain(engine).chain(forwarder).collect();
+    let named = [(names::FORWARDER, names::FORWARDER_SAYS), (names::LIMIT, names::LIMIT_SAYS)];
+    let named = named.map(|(name, says)| (name.to_owned(), says.to_owned()));
+    let named = named.into_iter().filter(|_| bench.has(Part::Dns));
+    let rigs = rigs.chain(engine).chain(named).collect();
     let Session { cases, programs, problems, .. } = session;
     Ok(Results { environment, rigs, cases, programs, problems })
 }

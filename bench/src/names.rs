@@ -1,10 +1,11 @@
 //! Name queries: netd's name service beside Docker's embedded one and a bare forwarder.
 //!
-//! Law: all three have a site of their own, the same upstream and the same client inside; a burst
-//! counts only if its names were resolved, and an uncached name only if the upstream was asked.
+//! Law: all have a site of their own, the same upstream and the same client inside; a burst counts only
+//! if its names were resolved, and an uncached name only if the upstream was asked.
 
 mod client;
 mod forwarder;
+mod limit;
 mod server;
 mod upstream;
 
@@ -25,6 +26,7 @@ use crate::statistics::Better;
 use crate::units::real;
 use client::{Client, Pace, Taken};
 use forwarder::Forwarder;
+use limit::Limit;
 use server::Server;
 use upstream::Upstream;
 
@@ -33,6 +35,11 @@ pub(crate) const FORWARDER: &str = "hickory";
 /// What the report says of it.
 pub(crate) const FORWARDER_SAYS: &str =
     "hickory-server with one zone in memory and a forwarder, in a host's namespace";
+/// The name of what does nothing.
+pub(crate) const LIMIT: &str = "limit";
+/// What the report says of it.
+pub(crate) const LIMIT_SAYS: &str = "no name service: queries sent back in batches with the bit of an \
+    answer, in a container's namespace as netd's, which shows what client and kernel can do";
 
 const GROUP: &str = "Name queries";
 /// The network, and so the domain of local names.
@@ -65,6 +72,7 @@ enum Held {
     Netd { _daemon: crate::rig::Daemon, _site: Site },
     Docker { _engine: Engine },
     Forwarder { _forwarder: Forwarder, _site: Site },
+    Limit { _limit: Limit, _container: Box<Held> },
 }
 
 /// What is asked for.
@@ -85,13 +93,20 @@ impl Names {
             Self::Uncached => "external name, new",
         }
     }
+
+    /// Those who can be asked for them: what does nothing asks no upstream.
+    fn asked_of(self, subjects: &mut [(String, Subject)]) -> Vec<(String, &mut Subject)> {
+        let able = |name: &str| self == Self::Local || name != LIMIT;
+        let asked = subjects.iter_mut().filter(|(name, _)| able(name));
+        asked.map(|(name, subject)| (name.clone(), subject)).collect()
+    }
 }
 
 /// All of them.
 pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
     let scratch = Directory::create()?;
     let mut subjects = Vec::new();
-    for name in [NETD, DOCKER, FORWARDER] {
+    for name in [NETD, DOCKER, FORWARDER, LIMIT] {
         interrupt::check()?;
         match build(name, netd, scratch.path()) {
             Ok(subject) => subjects.push((name.to_owned(), subject)),
@@ -102,8 +117,8 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
     for names in Names::ALL {
         let rate = case(names.title(), "queries/s", Better::Higher);
         let cost = case(&format!("{}{COST}", names.title()), "us", Better::Lower);
-        let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
-        session.interleave(rounds, vec![rate, cost], borrowed.collect(), |subject| {
+        let asked = names.asked_of(&mut subjects);
+        session.interleave(rounds, vec![rate, cost], asked, |subject| {
             let (taken, server_us) = subject.burst(names, Pace::AtFullSpeed(BURST))?;
             Ok(vec![taken.rate, server_us])
         })?;
@@ -114,9 +129,9 @@ pub(crate) fn all(session: &mut Session, netd: &Netd) -> Result<()> {
         });
         let title = format!("{}{COST}, 1 000 queries/s", names.title());
         let cost = case(&title, "us", Better::Lower);
-        let borrowed = subjects.iter_mut().map(|(name, subject)| (name.clone(), subject));
         let cases = latency.into_iter().chain([cost]).collect();
-        session.interleave(rounds, cases, borrowed.collect(), |subject| {
+        let asked = names.asked_of(&mut subjects);
+        session.interleave(rounds, cases, asked, |subject| {
             let pace = Pace::Gentle { per_second: GENTLY, count: GENTLY };
             let (taken, server_us) = subject.burst(names, pace)?;
             let times = latencies.iter().map(|(_, part)| taken.latency_us(*part));
@@ -134,9 +149,11 @@ fn build(name: &str, netd: &Netd, scratch: &Path) -> Result<Subject> {
     let (inside, outside, server, held) = match name {
         NETD => netd_inside(netd)?,
         DOCKER => docker_inside()?,
+        LIMIT => limit_inside(netd)?,
         _ => forwarder_inside()?,
     };
     let upstream = Upstream::start(&outside, OUTSIDE.into())?;
+    // Outside of it netd's hooks leave queries to whoever listens in the container.
     let cgroup = matches!(held, Held::Netd { .. }).then(|| netd.cgroup.clients());
     let client = Client { inside, cgroup };
     let scratch = scratch.join(name);
@@ -174,6 +191,14 @@ fn forwarder_inside() -> Result<Inside> {
     let forwarder = Forwarder::start(&site.host, &server, OUTSIDE.into(), (NETWORK, TARGET))?;
     let (inside, outside) = (site.host.clone(), site.outside.clone());
     Ok((inside, outside, server, Held::Forwarder { _forwarder: forwarder, _site: site }))
+}
+
+fn limit_inside(netd: &Netd) -> Result<Inside> {
+    let (inside, outside, _, container) = netd_inside(netd)?;
+    let server = Server::of_threads();
+    let limit = Limit::start(&inside, &server)?;
+    let held = Held::Limit { _limit: limit, _container: Box::new(container) };
+    Ok((inside, outside, server, held))
 }
 
 impl Subject {

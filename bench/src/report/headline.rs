@@ -1,8 +1,9 @@
 //! The tables that the README shows.
 
 use super::targets;
+use crate::names::{FORWARDER, LIMIT};
 use crate::results::{Case, Results, Section};
-use crate::rig::{BRIDGE, IPTABLES, LOOPBACK, NETD, NFTABLES};
+use crate::rig::{BRIDGE, DOCKER, IPTABLES, LOOPBACK, NETD, NFTABLES};
 use crate::statistics::Ratio;
 use crate::units::short;
 
@@ -33,22 +34,41 @@ const PUBLISHED_V6: &str = "outside to published, IPv6";
 
 const AGAINST: [&str; 4] = [IPTABLES, NFTABLES, BRIDGE, LOOPBACK];
 
+/// Titles of the rows about names.
+const NAME_ROWS: [&str; 7] = [
+    "local name",
+    "local name, CPU time of the server",
+    "local name, 99th percentile of the time to an answer",
+    "external name, asked before",
+    "external name, asked before, 99th percentile of the time to an answer",
+    "external name, new",
+    "external name, new, 99th percentile of the time to an answer",
+];
+
+const NAMES_AGAINST: [&str; 3] = [DOCKER, FORWARDER, LIMIT];
+
+const NAMES_HEAD: [&str; 5] = ["", "netd", "docker", "hickory", "limit"];
+
 const HEAD: [&str; 6] = ["", "netd", "iptables", "nftables", "plain bridge", "loopback"];
 
-/// The tables in Markdown: figures, and targets.
+/// The tables in Markdown: figures, those of names, and targets.
 pub(super) fn table(results: &Results) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let head = line(&HEAD.map(str::to_owned)) + "|---|---|---|---|---|---|\n";
-    let figures = rows(results).iter().map(|cells| line(cells)).collect::<String>();
-    let aims = line(&targets::HEAD.map(str::to_owned)) + "|---|---|---|---|\n";
-    let reached = targets::rows(results).iter().map(|cells| line(cells)).collect::<String>();
-    format!("{head}{figures}\n{aims}{reached}")
+    let figures = markdown(&HEAD, &rows(results));
+    let names = markdown(&NAMES_HEAD, &name_rows(results));
+    let aims = markdown(&targets::HEAD, &targets::rows(results));
+    format!("{figures}\n{names}\n{aims}")
+}
+
+fn markdown<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
+    let rows = rows.iter().map(|cells| format!("| {} |\n", cells.join(" | ")));
+    format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N)) + &rows.collect::<String>()
 }
 
 /// The same as tables of the web page.
 pub(super) fn html(results: &Results) -> String {
     let figures = table_of(&HEAD, &rows(results));
-    figures + &table_of(&targets::HEAD, &targets::rows(results))
+    let names = table_of(&NAMES_HEAD, &name_rows(results));
+    figures + &names + &table_of(&targets::HEAD, &targets::rows(results))
 }
 
 fn table_of<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
@@ -78,12 +98,28 @@ fn row(label: &str, case: &Case) -> [String; 6] {
         Some(1) => format!("{label}, 1 port"),
         Some(ports) => format!("{label}, {ports} ports"),
     };
-    let ours = case
-        .figure(NETD)
-        .map_or_else(|| "-".to_owned(), |figure| format!("{} {}", short(figure.median), case.unit));
-    let [iptables, nftables, bridge, loopback] =
-        AGAINST.map(|rig| case.ratio(rig).map_or_else(|| "-".to_owned(), |ratio| brief(&ratio)));
-    [label, ours, iptables, nftables, bridge, loopback]
+    let [iptables, nftables, bridge, loopback] = AGAINST.map(|rig| against(case, rig));
+    [label, ours(case), iptables, nftables, bridge, loopback]
+}
+
+fn name_rows(results: &Results) -> Vec<[String; 5]> {
+    let named = |title: &&str| {
+        let of = |case: &&Case| case.section == Section::Names && case.title == *title;
+        let case = results.cases.iter().find(of)?;
+        let [docker, forwarder, limit] = NAMES_AGAINST.map(|rig| against(case, rig));
+        Some([(*title).to_owned(), ours(case), docker, forwarder, limit])
+    };
+    NAME_ROWS.iter().filter_map(named).collect()
+}
+
+fn ours(case: &Case) -> String {
+    let figure = case.figure(NETD);
+    figure.map_or_else(|| "-".to_owned(), |it| format!("{} {}", short(it.median), case.unit))
+}
+
+fn against(case: &Case, rig: &str) -> String {
+    let ratio = case.rigs.contains_key(rig).then(|| case.ratio(rig)).flatten();
+    ratio.map_or_else(|| "-".to_owned(), |it| brief(&it))
 }
 
 /// A ratio in a table that has no room for its quartiles.

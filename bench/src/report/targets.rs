@@ -3,6 +3,7 @@
 //! Law: what was not measured, or whose ratio was refused, is neither met nor missed.
 
 use super::headline::FRAMES;
+use crate::names::LIMIT;
 use crate::packets::TC_DROP;
 use crate::results::{Case, Results, Section};
 use crate::rig::{BRIDGE, DOCKER, IPTABLES, LOOPBACK, NETD, NFTABLES};
@@ -37,6 +38,10 @@ const BY_PORTS: &str = "TCP_CRR by published ports";
 const MAPS: &str = "Map operations of a packet";
 const WRITES: &str = "Map writes of a packet";
 const QUERIES: &str = "Name queries";
+const LOCAL: &str = "local name";
+const LOCAL_COST: &str = "local name, CPU time of the server";
+const LOCAL_NAMES: &str = "local names";
+const LOCAL_NAMES_COST: &str = "local names, CPU time of the server";
 
 const fn traffic(group: &'static str, title: &'static str) -> Subject {
     (Section::Traffic, group, title, None)
@@ -70,6 +75,9 @@ const RR_NEIGHBORS: [Bound; 3] =
     [Bound::Better(IPTABLES, 1.25), Bound::Better(NFTABLES, 1.2), Bound::PartOf(LOOPBACK, 0.85)];
 const BULK: [Bound; 3] =
     [Bound::Better(IPTABLES, 1.0), Bound::Better(NFTABLES, 1.0), Bound::PartOf(BRIDGE, 0.9)];
+
+/// How many times Docker's rate of local names is asked for.
+const NAMES_TIMES: f64 = 5.0;
 
 const TARGETS: [Target; 19] = [
     (
@@ -105,17 +113,15 @@ const TARGETS: [Target; 19] = [
         &[Bound::AtMost(64.0)],
     ),
     ("map operations, known flow", resource(MAPS, "published, known flow"), &[Bound::AtMost(4.0)]),
-    ("local names", names("local name"), &[Bound::Better(DOCKER, 5.0)]),
-    (
-        "local names, CPU time of the server",
-        names("local name, CPU time of the server"),
-        &[Bound::Better(DOCKER, 5.0)],
-    ),
+    (LOCAL_NAMES, names(LOCAL), &[Bound::Better(DOCKER, NAMES_TIMES)]),
+    (LOCAL_NAMES_COST, names(LOCAL_COST), &[Bound::Better(DOCKER, NAMES_TIMES)]),
 ];
 
 /// More of the same kind, beside `TARGETS`: what is compared with itself.
 const NEW_FLOW: Target =
     ("map writes, new flow", resource(WRITES, "published, new flow"), &[Bound::AtMost(8.0)]);
+
+const UNKNOWN: &str = "not measured, or no ratio";
 
 /// How far apart the rates at different numbers of ports may lie.
 const FLATNESS: f64 = 0.05;
@@ -130,7 +136,9 @@ pub(super) fn rows(results: &Results) -> Vec<[String; 4]> {
         let case = find(results, *subject);
         bounds.iter().map(move |bound| row(what, case, *bound))
     });
-    bounds.chain([flatness(results)]).collect()
+    let limits = [(LOCAL_NAMES, LOCAL), (LOCAL_NAMES_COST, LOCAL_COST)]
+        .map(|(what, title)| limit(what, find(results, names(title))));
+    bounds.chain(limits).chain([flatness(results)]).collect()
 }
 
 fn find(results: &Results, (section, group, title, scale): Subject) -> Option<&Case> {
@@ -187,11 +195,26 @@ fn flatness(results: &Results) -> [String; 4] {
     told("TCP_CRR published, 1 to 10 000 ports", asked, found)
 }
 
+/// What is asked for of names, held against a server that does nothing: whether anybody could reach it
+/// with this client on this machine.
+fn limit(what: &str, case: Option<&Case>) -> [String; 4] {
+    let reached =
+        case.and_then(|case| Some(ratio(Some(case), DOCKER)? / ratio(Some(case), LIMIT)?));
+    let verdict = match reached {
+        None => "open",
+        Some(times) if times >= NAMES_TIMES => "within reach",
+        Some(_) => "out of reach",
+    };
+    let measured = reached.map_or_else(|| UNKNOWN.to_owned(), |times| format!("{times:.2}x"));
+    let asked = format!("{NAMES_TIMES}x {DOCKER} or more");
+    [format!("{what}: a server that does nothing"), asked, measured, verdict.to_owned()]
+}
+
 fn told(what: &str, asked: String, found: Option<(String, bool)>) -> [String; 4] {
     let (measured, verdict) = match found {
         Some((measured, true)) => (measured, "met"),
         Some((measured, false)) => (measured, "missed"),
-        None => ("not measured, or no ratio".to_owned(), "open"),
+        None => (UNKNOWN.to_owned(), "open"),
     };
     [what.to_owned(), asked, measured, verdict.to_owned()]
 }
@@ -221,6 +244,21 @@ mod tests {
         assert_eq!(of(Bound::TimesCost(IPTABLES, 2.0), Better::Lower, 201.0), "missed");
         assert_eq!(of(Bound::AtMost(10.0), Better::Lower, 10.0), "met");
         assert_eq!(of(Bound::AtMost(10.0), Better::Lower, 11.0), "missed");
+    }
+
+    #[test]
+    fn what_nobody_could_reach_is_told_from_what_netd_misses() {
+        let verdict = |docker: f64, limit: f64| {
+            let mut case = Case::new(Section::Names, QUERIES, LOCAL, "queries/s", Better::Higher);
+            for (rig, value) in [(NETD, 150.0), (DOCKER, docker), (LIMIT, limit)] {
+                let rounds = (0..5).map(|round| (round, value)).collect();
+                case.rigs.insert(rig.to_owned(), rounds);
+            }
+            let [.., measured, verdict] = super::limit("", Some(&case));
+            (measured, verdict)
+        };
+        assert_eq!(verdict(100.0, 200.0), ("2.00x".to_owned(), "out of reach".to_owned()));
+        assert_eq!(verdict(40.0, 200.0), ("5.00x".to_owned(), "within reach".to_owned()));
     }
 
     #[test]
