@@ -10,6 +10,7 @@ pub mod names;
 pub mod ordeal;
 pub mod policy;
 mod ports;
+mod ready;
 pub mod reply;
 mod seat;
 pub mod service;

@@ -14,6 +14,7 @@ use ipnetwork::Ipv6Network;
 use super::cache::Cache;
 use super::names::Names;
 use super::policy::Servers;
+use super::ready::Ready;
 use super::reply::{Ask, Reply, Transport, UDP_PAYLOAD, Verdict, decide, is_answer};
 use crate::config::Config;
 use crate::model::{
@@ -67,6 +68,22 @@ fn check(query: &[u8], reply: &Reply) {
     for transport in [Transport::Udp, Transport::Tcp] {
         let Some(bytes) = reply.encode(transport) else { unreachable!("our own answer encodes") };
         in_form(query, &bytes, transport);
+    }
+    once_more(query, reply);
+}
+
+/// Who asks the same under another id is told the same.
+fn once_more(query: &[u8], reply: &Reply) {
+    let Some(mut answer) = reply.encode(Transport::Udp) else { unreachable!("as before") };
+    let mut ready = Ready::default();
+    ready.keep(query, reply, &answer);
+    let mut buffer = [0; UDP_PAYLOAD as usize];
+    let len = query.len().min(buffer.len());
+    buffer[..len].copy_from_slice(&query[..len]);
+    buffer[0] ^= 1;
+    if let Some(len) = ready.answer(&mut buffer, len) {
+        answer[0] ^= 1;
+        assert_eq!(buffer[..len], answer);
     }
 }
 

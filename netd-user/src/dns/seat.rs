@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hickory_proto::op::ResponseCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, yield_now};
 
 use super::policy::Upstreams;
+use super::ready::Ready;
 use super::reply::{Ask, Reply, Transport, UDP_PAYLOAD};
 use super::service::{Handled, NameService, Source};
 use super::upstream::From;
@@ -85,11 +87,12 @@ impl Drop for Seat {
 
 impl Shared {
     async fn serve_udp(self: Arc<Self>) {
+        let mut ready = Ready::default();
         loop {
             if let Err(error) = self.udp.readable().await {
                 return tracing::error!(%error, "a sandbox's name socket is lost");
             }
-            if self.answer_batch() == BATCH {
+            if self.answer_batch(&mut ready) == BATCH {
                 // More waits, and others go first: a flood has no more than its turns.
                 yield_now().await;
             }
@@ -98,30 +101,49 @@ impl Shared {
 
     /// How many datagrams there were. Synchronous, so that a buffer on the stack serves all sandboxes
     /// of a thread.
-    fn answer_batch(self: &Arc<Self>) -> usize {
+    fn answer_batch(self: &Arc<Self>, ready: &mut Ready) -> usize {
         let mut buffer = [0; UDP_PAYLOAD as usize];
         let known = self.service.known();
+        ready.follow(known.generation);
         for taken in 0..BATCH {
             let Ok((len, peer)) = self.udp.try_recv_from(&mut buffer) else { return taken };
             let since = Instant::now();
-            match self.service.handle(&known, self.from.sandbox, &buffer[..len], self.random()) {
-                Handled::Done(reply, source) => self.send(&reply, peer, source, since),
-                Handled::Later(ask, upstreams) => self.send_later(ask, upstreams, peer, since),
+            if let Some(len) = ready.answer(&mut buffer, len) {
+                self.send(&buffer[..len], peer);
+                self.service.count(ResponseCode::NoError, Source::Local, since);
+                continue;
+            }
+            let query = &buffer[..len];
+            match self.service.handle(&known, self.from.sandbox, query, self.random()) {
+                Handled::Done(reply, source) => {
+                    let answer = self.reply(&reply, peer, source, since);
+                    if source == Source::Local {
+                        ready.keep(query, &reply, &answer);
+                    }
+                }
+                Handled::Later(ask, upstreams) => self.reply_later(ask, upstreams, peer, since),
                 Handled::Nothing => {}
             }
         }
         BATCH
     }
 
-    fn send(&self, reply: &Reply, peer: SocketAddr, source: Source, since: Instant) {
-        if let Some(bytes) = reply.encode(Transport::Udp) {
-            // A client that is gone, or whose queue is full, asks again.
-            let _ = self.udp.try_send_to(&bytes, peer);
+    /// Sends and counts an answer; empty where none can be written.
+    fn reply(&self, reply: &Reply, peer: SocketAddr, source: Source, since: Instant) -> Vec<u8> {
+        let bytes = reply.encode(Transport::Udp).unwrap_or_default();
+        if !bytes.is_empty() {
+            self.send(&bytes, peer);
         }
-        self.service.count(reply, source, since);
+        self.service.count(reply.message.metadata.response_code, source, since);
+        bytes
     }
 
-    fn send_later(
+    fn send(&self, answer: &[u8], peer: SocketAddr) {
+        // A client that is gone, or whose queue is full, asks again.
+        let _ = self.udp.try_send_to(answer, peer);
+    }
+
+    fn reply_later(
         self: &Arc<Self>,
         ask: Ask,
         upstreams: Upstreams,
@@ -130,12 +152,13 @@ impl Shared {
     ) {
         let Some(permit) = self.permit() else {
             let reply = self.service.turn_away(self.from.sandbox, &ask);
-            return self.send(&reply, peer, Source::Overload, since);
+            self.reply(&reply, peer, Source::Overload, since);
+            return;
         };
         let this = Arc::clone(self);
         self.spawn(async move {
             let reply = this.service.forward(&this.from, &upstreams, &ask).await;
-            this.send(&reply, peer, Source::Upstream, since);
+            this.reply(&reply, peer, Source::Upstream, since);
             drop(permit);
         });
     }
@@ -183,7 +206,7 @@ impl Shared {
         let len = u16::try_from(bytes.len()).map_err(io::Error::other)?;
         let framed = [&len.to_be_bytes()[..], &bytes].concat();
         tokio::time::timeout(PATIENCE, stream.write_all(&framed)).await??;
-        self.service.count(&reply, source, since);
+        self.service.count(reply.message.metadata.response_code, source, since);
         Ok(Some(()))
     }
 

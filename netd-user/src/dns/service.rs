@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -97,6 +98,7 @@ pub struct NameService {
     settings: Settings,
     host_servers: ArcSwap<Vec<IpAddr>>,
     known: ArcSwap<Known>,
+    generations: AtomicU64,
     forwarder: Forwarder,
     witness: Arc<dyn Witness>,
     pub(super) in_flight: Arc<Semaphore>,
@@ -105,6 +107,8 @@ pub struct NameService {
 /// The names of one moment.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// Of all that a service has made, this one alone has the number.
+    pub(super) generation: u64,
     model: Arc<Model>,
     host_servers: Arc<Vec<IpAddr>>,
     names: Names,
@@ -133,6 +137,7 @@ impl NameService {
             settings,
             host_servers: ArcSwap::default(),
             known: ArcSwap::default(),
+            generations: AtomicU64::new(1),
             forwarder: Forwarder::start()?,
             witness,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -210,7 +215,9 @@ impl NameService {
         let servers =
             Servers { daemon: self.settings.servers.clone(), host: host_servers.as_ref().clone() };
         let names = Names::of(&model, &servers);
-        let known = Arc::new(Known { model, host_servers, names, nobody: Asker::default() });
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let nobody = Asker::default();
+        let known = Arc::new(Known { generation, model, host_servers, names, nobody });
         self.known.store(Arc::clone(&known));
         known
     }
@@ -285,8 +292,8 @@ impl NameService {
     }
 
     /// Counts an answer.
-    pub(super) fn count(&self, reply: &Reply, source: Source, since: Instant) {
-        self.witness.answered(source, reply.message.metadata.response_code, since.elapsed());
+    pub(super) fn count(&self, code: ResponseCode, source: Source, since: Instant) {
+        self.witness.answered(source, code, since.elapsed());
     }
 
     /// All that is kept of upstreams' answers, by the servers that may answer.

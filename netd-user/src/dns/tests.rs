@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::names::Names;
 use super::ordeal::endure;
 use super::policy::{Place, Servers, Silent, Upstream};
+use super::ready::Ready;
 use super::reply::{Transport, Verdict, decide, is_answer};
 use crate::compile::tests::world::World;
 use crate::model::options::NAME_SERVERS;
@@ -171,6 +172,54 @@ fn an_answer_that_does_not_fit_is_truncated_by_udp_and_whole_by_tcp() {
     assert!(udp.metadata.truncation && udp.answers.is_empty());
     let tcp = Message::from_vec(&reply.encode(Transport::Tcp).unwrap()).unwrap();
     assert!(!tcp.metadata.truncation && tcp.answers.len() == 100);
+}
+
+/// What a query is told that says the same as an earlier one, as far as that is known.
+fn told_again(ready: &Ready, query: &[u8]) -> Option<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    buffer[..query.len()].copy_from_slice(query);
+    let len = ready.answer(&mut buffer, query.len())?;
+    Some(buffer[..len].to_vec())
+}
+
+/// Asks and keeps the answer.
+fn keep(world: &World, ready: &mut Ready, message: &Message) -> Vec<u8> {
+    let query = message.to_vec().unwrap();
+    let Verdict::Answer(reply) = verdict(world, ASKER, &query) else { panic!("forwarded") };
+    let answer = reply.encode(Transport::Udp).unwrap();
+    ready.keep(&query, &reply, &answer);
+    answer
+}
+
+#[test]
+fn the_same_query_is_told_the_same_under_its_own_id_as_long_as_the_names_are_the_same() {
+    let (world, mut ready) = (world(), Ready::default());
+    ready.follow(1);
+    for kind in [RecordType::A, RecordType::TXT] {
+        let mut message = query("web.", kind);
+        let first = keep(&world, &mut ready, &message);
+        message.metadata.id ^= 0xffff;
+        let again = told_again(&ready, &message.to_vec().unwrap()).unwrap();
+        assert_eq!(again[..2], message.metadata.id.to_be_bytes());
+        assert_eq!(again[2..], first[2..]);
+        assert_eq!(told_again(&ready, &query("WEB.", kind).to_vec().unwrap()), None);
+    }
+    ready.follow(2);
+    assert_eq!(told_again(&ready, &query("web.", RecordType::A).to_vec().unwrap()), None);
+}
+
+#[test]
+fn answers_that_come_in_turns_and_refusals_are_made_each_time() {
+    let (mut world, mut ready) = (world(), Ready::default());
+    world.sandbox(5, "other", &[(1, 4)]);
+    for index in [3, 6] {
+        world.change_endpoint(index, |endpoint| endpoint.aliases = vec!["www".to_owned()]);
+    }
+    for (name, kind) in [("www.", RecordType::A), ("web.", RecordType::AXFR)] {
+        let message = query(name, kind);
+        keep(&world, &mut ready, &message);
+        assert_eq!(told_again(&ready, &message.to_vec().unwrap()), None, "{name} {kind}");
+    }
 }
 
 fn upstreams(world: &World, n: u8, servers: &Servers) -> Vec<(Place, String)> {
