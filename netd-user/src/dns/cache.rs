@@ -3,7 +3,7 @@
 //! Law: bounded in number and time; a failure is never kept; a negative answer is kept only as long
 //! as its SOA allows (RFC 2308).
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use hickory_resolver::{ResponseCache, TtlConfig};
 
 /// Answers that one set of servers may fill.
 const CAPACITY: usize = 4096;
+/// Earlier queries that are looked at, beyond as many as there can be answers, for each new one.
+const LOOKED_AT: usize = 2;
 /// However long a server says.
 const POSITIVE_MOST: Duration = Duration::from_hours(1);
 const NEGATIVE_MOST: Duration = Duration::from_mins(5);
@@ -23,7 +25,15 @@ const NEGATIVE_MOST: Duration = Duration::from_mins(5);
 /// The answers of one set of servers.
 pub(super) struct Cache {
     answers: ArcSwap<ResponseCache>,
-    queries: Mutex<HashSet<Query>>,
+    asked: Mutex<Asked>,
+}
+
+/// What answers may be there for; hickory does not tell.
+#[derive(Default)]
+struct Asked {
+    queries: HashSet<Query>,
+    /// The same: first that which was looked at longest ago.
+    order: VecDeque<Query>,
 }
 
 /// One answer as people see it.
@@ -44,7 +54,7 @@ pub struct Entry {
 impl Cache {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self { answers: ArcSwap::from_pointee(answers()), queries: Mutex::default() }
+        Self { answers: ArcSwap::from_pointee(answers()), asked: Mutex::default() }
     }
 
     /// What is known about a query, with what is left of its time.
@@ -71,32 +81,50 @@ impl Cache {
             Err(error) => Err(NetError::Dns(error)),
         };
         self.answers.load().insert(query.clone(), result, Instant::now());
-        let mut queries = self.queries();
-        if queries.len() >= 2 * CAPACITY {
-            queries.retain(|query| self.get(query).is_some());
+        let mut asked = self.asked();
+        if asked.queries.insert(query.clone()) {
+            asked.order.push_back(query.clone());
+            asked.forget_some(|query| self.get(query).is_some());
         }
-        queries.insert(query.clone());
     }
 
     /// Forgets everything; says how much that was.
     pub(super) fn flush(&self) -> usize {
-        let queries = std::mem::take(&mut *self.queries());
-        let held = queries.iter().filter(|query| self.get(query).is_some()).count();
+        let asked = std::mem::take(&mut *self.asked());
+        let held = asked.order.iter().filter(|query| self.get(query).is_some()).count();
         self.answers.store(Arc::new(answers()));
         held
     }
 
     /// Everything that holds, by name.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let queries = self.queries().clone();
+        let queries = self.asked().order.clone();
         let known = queries.iter().filter_map(|query| Some(entry(query, &self.get(query)?)));
         let mut entries: Vec<Entry> = known.collect();
         entries.sort();
         entries
     }
 
-    fn queries(&self) -> MutexGuard<'_, HashSet<Query>> {
-        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// Looks at a few, so that none waits for all: as many again as there are answers, at most, are
+    /// without one.
+    fn forget_some(&mut self, holds: impl Fn(&Query) -> bool) {
+        for _ in 0..LOOKED_AT {
+            if self.order.len() <= CAPACITY {
+                return;
+            }
+            let Some(query) = self.order.pop_front() else { return };
+            if holds(&query) {
+                self.order.push_back(query);
+            } else {
+                self.queries.remove(&query);
+            }
+        }
     }
 }
 
@@ -231,6 +259,25 @@ mod tests {
         };
         let (_, ttl_s) = kept(ResponseCode::NoError, fill).expect("kept");
         assert!(ttl_s > 60, "a yes: {ttl_s}");
+    }
+
+    #[test]
+    fn however_many_are_asked_for_few_more_are_remembered_than_answers() {
+        let cache = Cache::new();
+        for number in 0..4 * CAPACITY {
+            let name = Name::from_ascii(format!("n{number}.example.")).expect("name");
+            let query = Query::query(name.clone(), RecordType::A);
+            let mut answer = Message::response(7, OpCode::Query);
+            answer.add_query(query.clone());
+            let address = RData::A(A(Ipv4Addr::LOCALHOST));
+            answer.answers.push(Record::from_rdata(name, 300, address));
+            cache.keep(&query, &answer);
+            let asked = cache.asked();
+            assert_eq!(asked.queries.len(), asked.order.len());
+            assert!(asked.order.len() <= 3 * CAPACITY, "{}", asked.order.len());
+        }
+        let held = cache.entries().len();
+        assert!(held > CAPACITY / 2, "{held}");
     }
 
     #[test]
