@@ -23,9 +23,18 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A daemon whose host has these name servers, and the file that says so.
 fn daemon_with<'a>(world: &'a World, servers: &[IpAddr]) -> (Daemon<'a>, std::path::PathBuf) {
+    daemon_that_says(world, servers, "")
+}
+
+/// The same with further settings.
+fn daemon_that_says<'a>(
+    world: &'a World,
+    servers: &[IpAddr],
+    settings: &str,
+) -> (Daemon<'a>, std::path::PathBuf) {
     let file = world.host.directory().join("resolv.conf");
     write_servers(&file, servers);
-    let settings = format!("resolv-conf = \"{}\"", file.display());
+    let settings = format!("resolv-conf = \"{}\"\n{settings}", file.display());
     (Daemon::start(&world.host, &settings).unwrap(), file)
 }
 
@@ -119,6 +128,26 @@ fn servers_of_the_sandbox_win_and_its_loopback_is_its_own() {
         let said = dig(&daemon, name, &["+short", "www.example"]);
         assert_eq!(said.trim(), answer.to_string(), "{name}");
     }
+}
+
+#[test]
+fn servers_of_the_daemon_win_over_the_hosts_and_lose_to_a_networks() {
+    let world = World::new();
+    let (stub, own) = (IpAddr::from([127, 0, 0, 54]), address(&world, 14));
+    let host = server(&world, WORLD, Manner::Answers(Ipv4Addr::new(192, 0, 2, 3), 300));
+    let _daemons =
+        NameServer::start(world.host.netns(), stub, Manner::Answers(FIRST, 300)).unwrap();
+    let _networks = server(&world, own, Manner::Answers(SECOND, 300));
+    let (daemon, _) = daemon_that_says(&world, &[WORLD], &format!("dns = [\"{stub}\"]"));
+    network(&daemon, "app", &[]);
+    daemon.ok(&["network", "create", "-o", &format!("netd.dns.servers={own}"), "net"]).unwrap();
+    named(&daemon, "plain", &["app"]);
+    named(&daemon, "member", &["net"]);
+    for (name, answer) in [("plain", FIRST), ("member", SECOND)] {
+        let said = dig(&daemon, name, &["+short", "www.example"]);
+        assert_eq!(said.trim(), answer.to_string(), "{name}");
+    }
+    assert_eq!(host.asked(), 0, "the host's own server is none of those");
 }
 
 #[test]

@@ -180,6 +180,16 @@ fn a_flood_of_one_container_leaves_the_others_their_answers() {
 }
 
 #[test]
+fn thousands_of_queries_may_wait_at_a_containers_socket() {
+    let world = World::new();
+    let daemon = world.daemon();
+    network(&daemon, "app", &[]);
+    named(&daemon, "asker", &["app"]);
+    let sockets = inside(&daemon, "asker", &["ss", "-Hlunm"]);
+    assert!(sockets.contains(&format!("rb{}", 2 << 20)), "{sockets}");
+}
+
+#[test]
 fn what_is_no_query_is_told_so_or_ignored_and_does_no_harm() {
     let world = World::new();
     let daemon = world.daemon();
