@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::facts::HostFacts;
-use crate::link::facts;
+use crate::link::facts::PortSettings;
 use crate::model::{Circumstances, EndpointId, Proto, Settings};
 
 /// Docker's range where the kernel tells none.
@@ -28,8 +28,15 @@ pub trait Host: Send + 'static {
 }
 
 /// The machine we run on.
-#[derive(Debug, Default)]
-pub struct ProcHost;
+#[derive(Debug)]
+pub struct ProcHost(Option<PortSettings>);
+
+impl ProcHost {
+    /// As seen from the calling thread's namespace.
+    pub fn open() -> Self {
+        Self(PortSettings::open().ok())
+    }
+}
 
 impl Host for ProcHost {
     fn now_ns(&mut self) -> i64 {
@@ -44,11 +51,13 @@ impl Host for ProcHost {
     }
 
     fn port_range(&mut self) -> (u16, u16) {
-        facts::local_port_range().unwrap_or(FALLBACK_PORTS)
+        let range = self.0.as_ref().and_then(|settings| settings.local_range().ok());
+        range.unwrap_or(FALLBACK_PORTS)
     }
 
     fn reserved_ports(&mut self) -> Vec<RangeInclusive<u16>> {
-        facts::reserved_ports().unwrap_or_default()
+        let reserved = self.0.as_ref().and_then(|settings| settings.reserved().ok());
+        reserved.unwrap_or_default()
     }
 }
 

@@ -106,7 +106,7 @@ async fn start(settled: Settled) -> Result<Services, DaemonError> {
     let (mut worker, controller) = Worker::start(Parts {
         kernel: reconciler,
         store,
-        host: ProcHost,
+        host: ProcHost::open(),
         settings: config.base_settings().clone(),
         compile,
         tuning: tuning(&config),

@@ -1,9 +1,10 @@
 //! Files of the host that the controller reads beside netlink.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::LinkError;
@@ -11,6 +12,8 @@ use crate::facts::HostResolver;
 use crate::fault;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Most settings are shorter.
+const SETTING_LEN: usize = 4_096;
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// systemd-resolved's address on loopback, and where it lists the servers behind it.
 const RESOLVED_STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
@@ -37,17 +40,53 @@ pub fn resolver(resolv_conf: &Path) -> Result<HostResolver, LinkError> {
     Ok(resolver)
 }
 
-/// First and last port that the kernel picks for sockets without one.
-pub fn local_port_range() -> Result<(u16, u16), LinkError> {
-    let path = Path::new(PORT_RANGE);
-    let text = fs::read_to_string(path).map_err(failed("read", path))?;
-    parse_range(&text).ok_or_else(|| failed("understand", path)(io::ErrorKind::InvalidData.into()))
+/// The port settings of the namespace that they were opened in. They stay open, as a path below
+/// `/proc/sys` is found the slower the more namespaces there are (`proc_sys_compare`).
+#[derive(Debug)]
+pub struct PortSettings {
+    range: File,
+    reserved: File,
 }
 
-/// Ports that the kernel never picks by itself.
-pub fn reserved_ports() -> Result<Vec<RangeInclusive<u16>>, LinkError> {
-    let path = Path::new(RESERVED_PORTS);
-    Ok(parse_ranges(&fs::read_to_string(path).map_err(failed("read", path))?))
+impl PortSettings {
+    /// Those of the calling thread's namespace.
+    pub fn open() -> Result<Self, LinkError> {
+        Ok(Self { range: open(PORT_RANGE)?, reserved: open(RESERVED_PORTS)? })
+    }
+
+    /// First and last port that the kernel picks for sockets without one.
+    pub fn local_range(&self) -> Result<(u16, u16), LinkError> {
+        let invalid =
+            || failed("understand", Path::new(PORT_RANGE))(io::ErrorKind::InvalidData.into());
+        parse_range(&read(&self.range, PORT_RANGE)?).ok_or_else(invalid)
+    }
+
+    /// Ports that the kernel never picks by itself.
+    pub fn reserved(&self) -> Result<Vec<RangeInclusive<u16>>, LinkError> {
+        Ok(parse_ranges(&read(&self.reserved, RESERVED_PORTS)?))
+    }
+}
+
+fn open(path: &str) -> Result<File, LinkError> {
+    File::open(path).map_err(failed("open", Path::new(path)))
+}
+
+/// A setting's text. The kernel tells it in one read, cut to what there is room for; a further one
+/// finds the end (`proc_do_large_bitmap`).
+fn read(setting: &File, path: &str) -> Result<String, LinkError> {
+    let mut bytes = vec![0; SETTING_LEN];
+    loop {
+        let len = setting.read_at(&mut bytes, 0).map_err(failed("read", Path::new(path)))?;
+        if len < bytes.len() {
+            bytes.truncate(len);
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        bytes.resize(bytes.len() * 2, 0);
+    }
+}
+
+fn reserved_ports() -> Result<Vec<RangeInclusive<u16>>, LinkError> {
+    PortSettings::open()?.reserved()
 }
 
 /// Reserves the masquerade ports, and remembers which of them were not reserved before. A range left
@@ -198,6 +237,14 @@ mod tests {
         assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
         assert_eq!(parse_range("60999 32768"), None);
         assert_eq!(parse_range(""), None);
+    }
+
+    #[test]
+    fn a_setting_longer_than_the_first_read_is_read_whole() {
+        let mut file = tempfile::tempfile().unwrap();
+        let ports: Vec<String> = (0..3_000).map(|number| (2 * number + 1).to_string()).collect();
+        io::Write::write_all(&mut file, ports.join(",").as_bytes()).unwrap();
+        assert_eq!(parse_ranges(&read(&file, "").unwrap()).len(), 3_000);
     }
 
     #[test]
