@@ -7,6 +7,7 @@ mod inherited;
 mod lock;
 mod logging;
 mod manager;
+mod memory;
 mod privilege;
 mod reload;
 mod services;
@@ -155,6 +156,7 @@ pub fn places(config_path: Option<&Path>) -> Result<Places, String> {
 
 /// The same with the error as a value.
 pub fn run(config_path: Option<&Path>) -> Result<(), DaemonError> {
+    memory::set_up();
     let settled = settle(config_path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(services::live(settled));

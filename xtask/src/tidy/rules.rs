@@ -112,6 +112,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("netd-user/src/link/inside.rs", "lends the runtime a netlink descriptor"),
     ("netd-user/src/cli/process.rs", "prepares a child between fork and exec"),
     ("netd-user/src/daemon/inherited.rs", "adopts the sockets that the service manager passes"),
+    ("netd-user/src/daemon/memory.rs", "sets up the allocator, which no crate here wraps"),
     ("netd-user/src/dns/host.rs", "lends the runtime an inotify descriptor"),
     ("netd-user/src/controller/owner.rs", "pidfd_open, which no crate here wraps"),
     ("bench/src/", "measures through raw system calls"),
