@@ -7,8 +7,8 @@ pub mod topology;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::desired::Desired;
 use crate::desired::files::FileDefaults;
+use crate::desired::{Desired, Tables};
 use crate::driver::{Context, driver};
 use crate::facts::HostFacts;
 use crate::model::Model;
@@ -102,11 +102,16 @@ impl Default for FlowTimeouts {
 /// What the kernel should hold for `model` on the host that `facts` describe. Entries that need an
 /// interface index are there only for links that `facts` know.
 pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> Desired {
+    let tables = tables(model, facts, settings);
+    Desired { tables, ..outline(model, facts, settings) }
+}
+
+/// All of it but the tables, which is what needs no interface index.
+pub fn outline(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> Desired {
     let mut desired = Desired::default();
-    let topology = Topology::of(model);
-    let context = Context { topology, facts, settings };
+    let context = Context { topology: Topology::of(model), facts, settings };
     for network in model.networks.values() {
-        driver(network.driver).add(network, &context, &mut desired);
+        driver(network.driver).add_links(network, &context, &mut desired);
     }
     let sources = files::sources(model, facts, settings);
     for joined in context.topology.sandboxes() {
@@ -120,10 +125,29 @@ pub fn compile(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> 
             desired.resolvers.insert(sandbox.id, sandbox.netns.clone());
         }
         files::add((joined, asks_netd), &sources, &mut desired);
-        publish::add(joined, &context, &mut desired);
+        publish::hold(joined, &mut desired);
     }
-    host::add(facts, settings, &mut desired);
+    host::add_programs(facts, &mut desired);
     desired
+}
+
+/// Whether the outline on one host is that on the other: it depends on nothing else of them.
+pub fn is_same_outline(one: &HostFacts, other: &HostFacts) -> bool {
+    (&one.uplinks, &one.resolver) == (&other.uplinks, &other.resolver)
+}
+
+/// The tables alone.
+pub fn tables(model: &Model, facts: &HostFacts, settings: &CompileSettings) -> Tables {
+    let mut tables = Tables::default();
+    let context = Context { topology: Topology::of(model), facts, settings };
+    for network in model.networks.values() {
+        driver(network.driver).add_entries(network, &context, &mut tables);
+    }
+    for joined in context.topology.sandboxes() {
+        publish::add_entries(joined, &context, &mut tables);
+    }
+    host::add_entries(facts, settings, &mut tables);
+    tables
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! the view, never only in the log.
 
 mod circumstances;
+mod compilation;
 mod due;
 mod effective;
 mod owner;
@@ -24,12 +25,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::compile::CompileSettings;
-use crate::desired::Desired;
 use crate::facts::HostFacts;
 use crate::model::{Command, Model, Outcome, Refusal, SandboxId, Settings};
-use crate::reconcile::{Applied, Effects, ReconcileError, Reconciler, Tended};
+use crate::reconcile::{Applied, Compile, Effects, ReconcileError, Reconciler, Tended};
 use crate::roster::{Called, EngineLink, Places};
 use crate::store::StoreError;
+
+use compilation::Compilation;
 
 pub use circumstances::{Host, ProcHost};
 pub use parts::{Parts, StartError};
@@ -38,9 +40,6 @@ pub use worker::Worker;
 /// Commands that may wait at once; the next one is told that the daemon is busy.
 pub const QUEUE_LEN: usize = 256;
 
-/// What a compiled model comes to, given the host.
-pub type Compile = dyn Fn(&HostFacts) -> Desired + Send + Sync;
-
 /// The reconciler as the controller sees it.
 pub trait Kernel: Send + 'static {
     /// The host as it is now; the same allocation as long as nothing changed.
@@ -48,17 +47,17 @@ pub trait Kernel: Send + 'static {
     /// Makes the kernel match; repeated, it writes nothing.
     fn apply(
         &mut self,
-        compile: &Compile,
+        compile: &dyn Compile,
     ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
     /// The same after reading everything back.
     fn verify(
         &mut self,
-        compile: &Compile,
+        compile: &dyn Compile,
     ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
     /// The same after reading back what can be read without entering a sandbox.
     fn patrol(
         &mut self,
-        compile: &Compile,
+        compile: &dyn Compile,
     ) -> impl Future<Output = Result<Applied, ReconcileError>> + Send;
     /// Puts back what is nobody's desire but the start's, and tells what runs out.
     fn tend(&mut self) -> impl Future<Output = Tended> + Send;
@@ -69,15 +68,15 @@ impl<E: Effects + 'static> Kernel for Reconciler<E> {
         Self::facts(self).await
     }
 
-    async fn apply(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn apply(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         Self::apply(self, compile).await
     }
 
-    async fn verify(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn verify(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         Self::verify(self, compile).await
     }
 
-    async fn patrol(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn patrol(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         Self::patrol(self, compile).await
     }
 
@@ -260,13 +259,8 @@ struct Compiler {
 
 impl Compiler {
     /// `places` tells where engines' sandboxes can be entered.
-    fn of(&self, model: Arc<Model>, places: Places) -> Box<Compile> {
-        let settings = self.settings.clone();
-        Box::new(move |facts| {
-            let mut desired = crate::compile::compile(&model, facts, &settings);
-            whereabouts::place(&mut desired, &model, &places, facts);
-            desired
-        })
+    fn of(&self, model: Arc<Model>, places: Places) -> Compilation {
+        Compilation { model, places, settings: self.settings.clone() }
     }
 }
 

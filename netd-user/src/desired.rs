@@ -21,7 +21,7 @@ use crate::model::{LinkName, NetnsPath, Proto, SandboxId};
 use files::SandboxFiles;
 
 /// Everything that should be. Entries that need an interface index appear once `HostFacts` knows the
-/// link: the reconciler makes links, looks again and compiles again.
+/// link: the reconciler makes links, looks again and compiles the tables then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Links of ours, by name.

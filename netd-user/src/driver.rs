@@ -9,7 +9,7 @@ use netd_common::IfIndex;
 
 use crate::compile::CompileSettings;
 use crate::compile::topology::Topology;
-use crate::desired::Desired;
+use crate::desired::{Desired, Tables};
 use crate::facts::HostFacts;
 use crate::model::Network;
 use crate::model::network::DriverKind;
@@ -19,8 +19,11 @@ const ETHERNET_MTU: u32 = 1_500;
 
 /// What a network of one kind comes to.
 pub trait Driver: Sync {
-    /// Adds the network and its endpoints.
-    fn add(&self, network: &Network, context: &Context<'_>, desired: &mut Desired);
+    /// Adds the links of the network and its endpoints, and their programs. The context's links
+    /// are no part of it: it is asked before they are made.
+    fn add_links(&self, network: &Network, context: &Context<'_>, desired: &mut Desired);
+    /// Adds the entries of those whose links exist.
+    fn add_entries(&self, network: &Network, context: &Context<'_>, tables: &mut Tables);
 }
 
 /// What every driver may know.
@@ -60,12 +63,16 @@ pub fn driver(kind: DriverKind) -> &'static dyn Driver {
 struct Host;
 
 impl Driver for Host {
-    fn add(&self, _network: &Network, _context: &Context<'_>, _desired: &mut Desired) {}
+    fn add_links(&self, _network: &Network, _context: &Context<'_>, _desired: &mut Desired) {}
+
+    fn add_entries(&self, _network: &Network, _context: &Context<'_>, _tables: &mut Tables) {}
 }
 
 /// Loopback only: the namespace itself is all there is, and it is the sandbox's.
 struct Null;
 
 impl Driver for Null {
-    fn add(&self, _network: &Network, _context: &Context<'_>, _desired: &mut Desired) {}
+    fn add_links(&self, _network: &Network, _context: &Context<'_>, _desired: &mut Desired) {}
+
+    fn add_entries(&self, _network: &Network, _context: &Context<'_>, _tables: &mut Tables) {}
 }

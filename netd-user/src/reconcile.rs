@@ -33,7 +33,7 @@ use crate::dataplane::events::EventReader;
 use crate::dataplane::retire::Living;
 use crate::dataplane::stats::Stats;
 use crate::dataplane::sweep::Sweeper;
-use crate::desired::{Desired, HeldPort};
+use crate::desired::{Desired, HeldPort, Tables};
 use crate::facts::HostFacts;
 use crate::link::LinkError;
 use crate::link::resolver::ResolverNews;
@@ -106,8 +106,35 @@ pub enum ReconcileError {
     Injected(usize),
 }
 
-/// Compiles the desired state for a host.
-pub type Compile<'a> = &'a (dyn Fn(&HostFacts) -> Desired + Send + Sync);
+/// A model as what is desired of a host.
+pub trait Compile: Send + Sync {
+    /// All but the tables: what is there before an index of a link is known.
+    fn outline(&self, facts: &HostFacts) -> Desired;
+    /// The tables.
+    fn tables(&self, facts: &HostFacts) -> Tables;
+    /// Whether the outline on one host is that on the other. Links of ours that were made in between
+    /// should make no difference.
+    fn is_same_outline(&self, one: &HostFacts, other: &HostFacts) -> bool;
+    /// All of it.
+    fn whole(&self, facts: &HostFacts) -> Desired {
+        Desired { tables: self.tables(facts), ..self.outline(facts) }
+    }
+}
+
+/// In one piece.
+impl<C: Fn(&HostFacts) -> Desired + Send + Sync> Compile for C {
+    fn outline(&self, facts: &HostFacts) -> Desired {
+        Desired { tables: Tables::default(), ..self(facts) }
+    }
+
+    fn tables(&self, facts: &HostFacts) -> Tables {
+        self(facts).tables
+    }
+
+    fn is_same_outline(&self, one: &HostFacts, other: &HostFacts) -> bool {
+        one == other
+    }
+}
 
 /// Rounds of "make links, look again, compile again" before an apply takes what it has: a desired
 /// state that never settles must not hold the controller.
@@ -205,7 +232,7 @@ impl<E: Effects> Reconciler<E> {
     }
 
     /// Makes the kernel match. Idempotent; after an error the next apply starts from what is there.
-    pub async fn apply(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
+    pub async fn apply(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         (self.changed, self.strayed) = (0, 0);
         let outcome = self.settle(compile).await;
         if outcome.is_err() {
@@ -218,14 +245,14 @@ impl<E: Effects> Reconciler<E> {
     }
 
     /// The same after reading everything back, in case somebody else changed it.
-    pub async fn verify(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
+    pub async fn verify(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         self.stock = Stock::Open;
         self.held.links.clear();
         self.apply(compile).await
     }
 
     /// The same after reading back what can be read from the host, which is cheap.
-    pub async fn patrol(&mut self, compile: Compile<'_>) -> Result<Applied, ReconcileError> {
+    pub async fn patrol(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         if self.stock == Stock::Taken {
             self.stock = Stock::HostSideOpen;
         }
@@ -237,9 +264,9 @@ impl<E: Effects> Reconciler<E> {
         self.effects.tend().await
     }
 
-    async fn settle(&mut self, compile: Compile<'_>) -> Result<(), ReconcileError> {
+    async fn settle(&mut self, compile: &dyn Compile) -> Result<(), ReconcileError> {
         let facts = self.effects.facts().await?;
-        let mut desired = compile(&facts);
+        let mut desired = compile.outline(&facts);
         self.sync(&desired, &facts).await?;
         if std::mem::take(&mut self.owes_retirement) {
             self.counted = Some(Living::of(&self.held.tables));
@@ -253,9 +280,12 @@ impl<E: Effects> Reconciler<E> {
             if !self.make_links(&desired).await? {
                 break;
             }
-            self.seen = self.effects.facts().await?;
-            desired = compile(&self.seen);
+            let before = std::mem::replace(&mut self.seen, self.effects.facts().await?);
+            if !compile.is_same_outline(&before, &self.seen) {
+                desired = compile.outline(&self.seen);
+            }
         }
+        desired.tables = compile.tables(&self.seen);
         self.write(&desired, true).await?;
         if let Some(before) = self.counted.take() {
             self.effects.retire(&before, &Living::of(&self.held.tables)).await;

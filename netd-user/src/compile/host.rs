@@ -10,15 +10,21 @@ use super::CompileSettings;
 use crate::desired::{Desired, Tables};
 use crate::facts::{HostFacts, UplinkFact};
 
-/// Adds the host. Addresses that a driver has claimed for a network stay the network's.
-pub(super) fn add(facts: &HostFacts, settings: &CompileSettings, desired: &mut Desired) {
-    desired.tables.config.insert(0, config(facts, settings));
-    add_addresses(facts, &mut desired.tables);
+/// Adds the programs on the host's uplinks.
+pub(super) fn add_programs(facts: &HostFacts, desired: &mut Desired) {
     for uplink in &facts.uplinks {
-        desired.tables.uplinks.insert(uplink.ifindex, uplink_value(uplink));
         for hook in hooks(uplink) {
             desired.programs.insert((uplink.name.clone(), hook));
         }
+    }
+}
+
+/// Adds the host. Addresses that a driver has claimed for a network stay the network's.
+pub(super) fn add_entries(facts: &HostFacts, settings: &CompileSettings, tables: &mut Tables) {
+    tables.config.insert(0, config(facts, settings));
+    add_addresses(facts, tables);
+    for uplink in &facts.uplinks {
+        tables.uplinks.insert(uplink.ifindex, uplink_value(uplink));
     }
 }
 

@@ -16,26 +16,41 @@ use crate::driver::Context;
 use crate::model::network::GatewayMode;
 use crate::model::{MOST_HELD_PORTS, Proto, Publication};
 
-/// Adds the published ports of a sandbox.
-pub(super) fn add(joined: &Joined<'_>, context: &Context<'_>, desired: &mut Desired) {
+/// Adds the sockets that hold the published ports of a sandbox.
+pub(super) fn hold(joined: &Joined<'_>, desired: &mut Desired) {
+    for publication in &joined.sandbox.publications {
+        if entry(joined, publication).is_some() && publication.count <= MOST_HELD_PORTS {
+            let Publication { host_ip: addr, proto, .. } = *publication;
+            let ports = consecutive(publication.host_port, publication.count);
+            desired.held_ports.extend(ports.map(|port| HeldPort { addr, port, proto }));
+        }
+    }
+}
+
+/// Adds the entries of the published ports of a sandbox.
+pub(super) fn add_entries(joined: &Joined<'_>, context: &Context<'_>, tables: &mut Tables) {
     for publication in &joined.sandbox.publications {
         let family = AddressFamily::of(publication.host_ip);
-        if let Some(gateway) = joined.gateway(family)
-            && gateway_mode(gateway.network, family) != GatewayMode::Routed
+        if let Some(gateway) = entry(joined, publication)
+            && let Some(backend) = Backend::of(gateway, family, context, tables)
         {
-            hold(publication, desired);
-            if let Some(backend) = Backend::of(gateway, family, context, &desired.tables) {
-                backend.publish(publication, &mut desired.tables);
-            }
+            backend.publish(publication, tables);
         }
         for attachment in &joined.attachments {
             if asks_what_is_published(attachment, family)
-                && let Some(backend) = Backend::of(*attachment, family, context, &desired.tables)
+                && let Some(backend) = Backend::of(*attachment, family, context, tables)
             {
-                backend.expose(publication, &mut desired.tables);
+                backend.expose(publication, tables);
             }
         }
     }
+}
+
+/// Where a publication enters; none where its network is routed to.
+fn entry<'a>(joined: &Joined<'a>, publication: &Publication) -> Option<Attachment<'a>> {
+    let family = AddressFamily::of(publication.host_ip);
+    let gateway = joined.gateway(family)?;
+    (gateway_mode(gateway.network, family) != GatewayMode::Routed).then_some(gateway)
 }
 
 /// Whether the packet path asks this before it delivers to the endpoint's own address.
@@ -44,15 +59,6 @@ fn asks_what_is_published(attachment: &Attachment<'_>, family: AddressFamily) ->
     !network.bridge.icc
         || !network.bridge.trusted.is_empty()
         || gateway_mode(network, family) == GatewayMode::Routed
-}
-
-fn hold(publication: &Publication, desired: &mut Desired) {
-    if publication.count > MOST_HELD_PORTS {
-        return;
-    }
-    let Publication { host_ip, proto, .. } = *publication;
-    let ports = consecutive(publication.host_port, publication.count);
-    desired.held_ports.extend(ports.map(|port| HeldPort { addr: host_ip, port, proto }));
 }
 
 /// Where published packets go.

@@ -236,6 +236,20 @@ proptest! {
     }
 
     #[test]
+    fn an_outline_depends_on_uplinks_and_resolver_alone(world in world::worlds()) {
+        let facts = world.facts();
+        let bare = HostFacts {
+            uplinks: facts.uplinks.clone(),
+            resolver: facts.resolver.clone(),
+            ..HostFacts::default()
+        };
+        prop_assert!(facts != bare && is_same_outline(&facts, &bare));
+        let outlines = [&facts, &bare].map(|it| outline(&world.model, it, &CompileSettings::default()));
+        prop_assert_eq!(&outlines[0], &outlines[1]);
+        prop_assert_eq!(&outlines[0].tables, &Tables::default());
+    }
+
+    #[test]
     fn a_removed_endpoint_leaves_no_trace(world in world::worlds(), pick in any::<prop::sample::Index>()) {
         prop_assume!(!world.model.endpoints.is_empty());
         let mut world = world;

@@ -11,11 +11,11 @@ use netd_common::{IfIndex, MacAddr};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Compile, Controller, Host, Kernel, Parts, StartError, Tuning, Worker};
+use super::{Controller, Host, Kernel, Parts, StartError, Tuning, Worker};
 use crate::config::Config;
 use crate::desired::{Desired, HeldPort};
 use crate::facts::{HostFacts, LinkFact, UplinkFact};
-use crate::reconcile::{Applied, ReconcileError, Tended};
+use crate::reconcile::{Applied, Compile, ReconcileError, Tended};
 use crate::store::memory::MemoryStore;
 
 /// Shared with the test: clones look at the same kernel.
@@ -87,9 +87,9 @@ impl FakeKernel {
 }
 
 impl FakeState {
-    fn apply(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    fn apply(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         self.applies += 1;
-        let desired = compile(&self.facts);
+        let desired = compile.whole(&self.facts);
         for port in &desired.held_ports {
             self.check_port(*port)?;
         }
@@ -118,18 +118,18 @@ impl Kernel for FakeKernel {
         Ok(self.with(|state| Arc::new(state.facts.clone())))
     }
 
-    async fn apply(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn apply(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         if let Some(pause) = self.with(|state| state.pause) {
             tokio::time::sleep(pause).await;
         }
         self.with(|state| state.apply(compile))
     }
 
-    async fn verify(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn verify(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         self.apply(compile).await
     }
 
-    async fn patrol(&mut self, compile: &Compile) -> Result<Applied, ReconcileError> {
+    async fn patrol(&mut self, compile: &dyn Compile) -> Result<Applied, ReconcileError> {
         self.apply(compile).await
     }
 

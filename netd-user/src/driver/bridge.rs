@@ -7,7 +7,7 @@ use netd_common::{Hook, MacAddr};
 
 use super::{Context, Driver};
 use crate::compile::topology::Attachment;
-use crate::desired::{Desired, Link};
+use crate::desired::{Desired, Link, Tables};
 use crate::model::{Network, NetworkId};
 use switch::Switch;
 
@@ -15,13 +15,16 @@ use switch::Switch;
 pub(super) struct Bridge;
 
 impl Driver for Bridge {
-    fn add(&self, network: &Network, context: &Context<'_>, desired: &mut Desired) {
+    fn add_links(&self, network: &Network, context: &Context<'_>, desired: &mut Desired) {
         add_gateway_link(network, context, desired);
         for endpoint in context.topology.members(network.id) {
             add_endpoint_link(Attachment { endpoint, network }, context, desired);
         }
+    }
+
+    fn add_entries(&self, network: &Network, context: &Context<'_>, tables: &mut Tables) {
         if let Some(switch) = Switch::of(network, context) {
-            switch.add(&context.topology, &mut desired.tables);
+            switch.add(&context.topology, tables);
         }
     }
 }

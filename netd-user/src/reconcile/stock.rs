@@ -81,7 +81,7 @@ impl<E: Effects> Reconciler<E> {
         &mut self,
         desired: &Desired,
         facts: &HostFacts,
-        compile: Compile<'_>,
+        compile: &dyn Compile,
     ) -> Result<(), ReconcileError> {
         let broken: BTreeSet<LinkName> = beside(&desired.links, &self.held.links)
             .filter(|(_, link, held)| held.is_some_and(|held| !can_change(held.as_ref(), link)))
@@ -92,7 +92,7 @@ impl<E: Effects> Reconciler<E> {
         }
         let mut without = facts.clone();
         without.links.retain(|name, _| !broken.contains(name));
-        let mut interim = compile(&without);
+        let mut interim = compile.whole(&without);
         interim.links.retain(|name, _| !broken.contains(name));
         interim.programs.retain(|(name, _)| !broken.contains(name));
         self.write(&interim, false).await?;

@@ -242,19 +242,41 @@ impl Visit for Lines<'_> {
     }
 }
 
-/// A small compiler: what the real one does, cut down to one family.
-fn compiler(world: &World) -> impl Fn(&HostFacts) -> Desired + Send + Sync + use<> {
-    let world = world.clone();
-    move |facts| {
+/// A small compiler: what the real one does, cut down to one family. Its outline knows no index, so
+/// that links make no difference to it.
+struct SmallCompiler {
+    world: World,
+}
+
+fn compiler(world: &World) -> SmallCompiler {
+    SmallCompiler { world: world.clone() }
+}
+
+impl SmallCompiler {
+    fn compile(&self, facts: &HostFacts) -> Desired {
         let mut desired = Desired::default();
         let uplink = UplinkValue { mtu: 1500, ..UplinkValue::default() };
         desired.tables.config.insert(0, Config { snat_first: 49_152, ..Config::default() });
         desired.tables.uplinks.insert(facts.links["eth0"].ifindex, uplink);
         desired.programs.insert(("eth0".into(), Hook::FromNetdev));
-        for (network, endpoints) in &world {
+        for (network, endpoints) in &self.world {
             add_network(&mut desired, facts, *network, endpoints);
         }
         desired
+    }
+}
+
+impl Compile for SmallCompiler {
+    fn outline(&self, facts: &HostFacts) -> Desired {
+        Desired { tables: Tables::default(), ..self.compile(facts) }
+    }
+
+    fn tables(&self, facts: &HostFacts) -> Tables {
+        self.compile(facts).tables
+    }
+
+    fn is_same_outline(&self, _one: &HostFacts, _other: &HostFacts) -> bool {
+        true
     }
 }
 
