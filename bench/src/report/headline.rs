@@ -74,7 +74,8 @@ pub(super) fn html(results: &Results) -> String {
 fn table_of<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
     let mut table = format!("<table><tr><th>{}", head.join("<th>"));
     for cells in rows {
-        table = table + "<tr><td>" + &cells.join("<td>");
+        let row = format!("<tr><td>{}", cells.join("<td>"));
+        table += &row.replace("<td>missed", "<td class=\"refused\">missed");
     }
     table + "</table>"
 }

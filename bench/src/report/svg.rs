@@ -126,18 +126,19 @@ fn gridlines(least: f64, most: f64) -> Vec<f64> {
 
 /// Each line's name and last value at its end, pushed apart where they would overlap.
 fn labels(svg: &mut String, lines: &[Line], (across, up): (&Axis, &Axis)) {
-    let mut places: Vec<(f64, &Line, f64)> = lines
+    let mut places: Vec<(f64, &Line, (u64, f64))> = lines
         .iter()
-        .filter_map(|line| line.points.last().map(|(_, value)| (line, *value)))
-        .map(|(line, value)| (up.place(value.max(1e-9).log10()), line, value))
+        .filter_map(|line| line.points.last().map(|last| (line, *last)))
+        .map(|(line, last)| (up.place(last.1.max(1e-9).log10()), line, last))
         .collect();
     places.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut least = f64::NEG_INFINITY;
-    for (y, line, value) in places {
+    for (y, line, (size, value)) in places {
         let y = y.max(least + LABEL_HEIGHT);
         least = y;
         let label = format!("{} {}", escape(&line.label), short(value));
-        let (x, colour) = (across.to + 8.0, colour(&line.label));
+        let end = across.place(real(size).max(1.0).log10());
+        let (x, colour) = (end + 8.0, colour(&line.label));
         write!(svg, r#"<text x="{x:.1}" y="{:.1}" fill="{colour}">{label}</text>"#, y + 4.0).ok();
     }
 }
@@ -234,6 +235,20 @@ mod tests {
         };
         let (one, other) = (places(">netd "), places(">iptables "));
         assert!((one.unwrap_or_default() - other.unwrap_or_default()).abs() >= LABEL_HEIGHT);
+    }
+
+    #[test]
+    fn a_line_that_ends_early_has_its_label_there() {
+        let line = |label: &str, last| Line {
+            label: label.to_owned(),
+            points: vec![(1, 5.0), (last, 9.0)],
+        };
+        let svg = lines(&[line("netd", 10_000), line("docker", 100)]);
+        let end = |rig: &str| {
+            let text = svg.split("<text").find(|text| text.contains(rig)).unwrap_or_default();
+            text.split("x=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok())
+        };
+        assert!(end(">docker ") < end(">netd "), "{svg}");
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn find(results: &Results, (section, group, title, scale): Subject) -> Option<&C
 fn row(what: &str, case: Option<&Case>, bound: Bound) -> [String; 4] {
     let (asked, measured) = match bound {
         Bound::Better(rig, least) => {
-            let found = ratio(case, rig).map(|it| (format!("{it:.2}x"), it >= least));
+            let found = ratio(case, rig).map(|it| (decimals(it, least) + "x", it >= least));
             (format!("{least}x {rig} or more"), found)
         }
         Bound::PartOf(rig, least) => {
@@ -159,7 +159,8 @@ fn row(what: &str, case: Option<&Case>, bound: Bound) -> [String; 4] {
             (format!("{:.0} % of {rig} or more", least * 100.0), found)
         }
         Bound::TimesCost(rig, most) => {
-            let found = ratio(case, rig).map(|it| (format!("{:.2}x", 1.0 / it), 1.0 / it <= most));
+            let cost = ratio(case, rig).map(|it| 1.0 / it);
+            let found = cost.map(|it| (decimals(it, most) + "x", it <= most));
             (format!("{most}x {rig} or less"), found)
         }
         Bound::AtMost(most) => {
@@ -171,6 +172,12 @@ fn row(what: &str, case: Option<&Case>, bound: Bound) -> [String; 4] {
         }
     };
     told(what, asked, measured)
+}
+
+/// Two decimals, or three where two would hide on which side of a bound a value lies.
+fn decimals(value: f64, bound: f64) -> String {
+    let two = format!("{value:.2}");
+    if two == format!("{bound:.2}") { format!("{value:.3}") } else { two }
 }
 
 /// A ratio that was shown.
@@ -259,6 +266,12 @@ mod tests {
         };
         assert_eq!(verdict(100.0, 200.0), ("2.00x".to_owned(), "out of reach".to_owned()));
         assert_eq!(verdict(40.0, 200.0), ("5.00x".to_owned(), "within reach".to_owned()));
+    }
+
+    #[test]
+    fn what_is_shown_tells_on_which_side_of_the_bound_it_lies() {
+        let shown = [1.298, 1.302, 1.29, 1.36].map(|value| decimals(value, 1.3));
+        assert_eq!(shown, ["1.298", "1.302", "1.29", "1.36"]);
     }
 
     #[test]
