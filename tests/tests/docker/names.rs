@@ -61,12 +61,12 @@ fn called(case: &Case<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-/// What the metrics tell of the time that the engine's calls took: the sum of a series over all methods.
-pub(super) fn engine_calls(case: &Case<'_, '_>, series: &str, labels: &str) -> Result<f64> {
+/// How long all calls of the engine have taken so far.
+pub(super) fn engine_calls_s(case: &Case<'_, '_>) -> Result<f64> {
+    const SERIES: &str = "netd_api_request_duration_seconds_sum{handler=\"";
     let text = metrics(case)?;
-    let series = format!("netd_api_request_duration_seconds_{series}{{handler=\"");
     let counts = text.lines().filter_map(|line| {
-        let (method, count) = line.strip_prefix(&series)?.split_once(&format!("\"{labels}}} "))?;
+        let (method, count) = line.strip_prefix(SERIES)?.split_once("\"} ")?;
         (method.starts_with("NetworkDriver.") || method.starts_with("IpamDriver.")).then_some(count)
     });
     Ok(counts.map(str::parse::<f64>).sum::<Result<f64, _>>()?)

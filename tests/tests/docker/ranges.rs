@@ -10,7 +10,7 @@ use netd_tests::eventually;
 use netd_tests::wire::{tcp_echo_server, udp_echo_server};
 
 use super::case::{Case, reaches};
-use super::names::engine_calls;
+use super::names::engine_calls_s;
 use super::{Scenario, both, netd};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -106,9 +106,9 @@ fn large_range(case: &Case<'_, '_>) -> Result<()> {
     let ports = ["20000-29999:20000-29999", "20000-29999:20000-29999/udp"];
     // The engine's own part of a start is not ours.
     let web = eventually("a start with a short part of the driver's", STARTS_WITHIN, || {
-        let earlier_s = engine_calls(case, "sum", "")?;
+        let earlier_s = engine_calls_s(case)?;
         let web = case.run("web", "app", &["-p", ports[0], "-p", ports[1]])?;
-        let took_s = engine_calls(case, "sum", "")? - earlier_s;
+        let took_s = engine_calls_s(case)? - earlier_s;
         if took_s > DRIVER_S_MOST {
             case.ok(&["rm", "-f", "web"])?;
         }
