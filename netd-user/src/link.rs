@@ -10,6 +10,7 @@ mod gateway;
 pub mod host;
 mod inside;
 mod listener;
+mod listing;
 mod netlink;
 pub mod netns;
 mod record;

@@ -3,20 +3,21 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
+use futures_util::TryStreamExt;
 use futures_util::stream::FuturesOrdered;
-use futures_util::{Stream, TryStreamExt};
 use ipnetwork::IpNetwork;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
-use rtnetlink::packet_route::link::{LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Error, Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
+use super::listing::list;
 use super::{LinkError, netns};
 use crate::desired::Route;
 use crate::fault;
@@ -68,24 +69,47 @@ impl Netlink {
 
     /// Every link.
     pub(super) async fn links(&self) -> Result<Vec<LinkMessage>, LinkError> {
-        let request = self.handle.link().get();
-        let request =
-            request.set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        collect(request.execute(), "list", "links").await
+        let mut question = LinkMessage::default();
+        let short = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        question.attributes.push(short);
+        let pick = |message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        };
+        let listed = list(&self.handle, &RouteNetlinkMessage::GetLink(question), pick).await;
+        listed.map_err(refused("list", "links"))
     }
 
     /// Every address.
     pub(super) async fn addresses(&self) -> Result<Vec<AddressMessage>, LinkError> {
-        collect(self.handle.address().get().execute(), "list", "addresses").await
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let pick = |message| match message {
+            RouteNetlinkMessage::NewAddress(address) => Some(address),
+            _ => None,
+        };
+        list(&self.handle, &question, pick).await.map_err(refused("list", "addresses"))
     }
 
     /// Every route of both families.
     pub(super) async fn routes(&self) -> Result<Vec<RouteMessage>, LinkError> {
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
-        let mut all = collect(self.handle.route().get(v4).execute(), "list", "IPv4 routes").await?;
-        all.extend(collect(self.handle.route().get(v6).execute(), "list", "IPv6 routes").await?);
+        let mut all = self.routes_of(AddressFamily::Inet, "IPv4 routes").await?;
+        all.extend(self.routes_of(AddressFamily::Inet6, "IPv6 routes").await?);
         Ok(all)
+    }
+
+    async fn routes_of(
+        &self,
+        family: AddressFamily,
+        object: &'static str,
+    ) -> Result<Vec<RouteMessage>, LinkError> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family;
+        let pick = |message| match message {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        };
+        let listed = list(&self.handle, &RouteNetlinkMessage::GetRoute(question), pick).await;
+        listed.map_err(refused("list", object))
     }
 
     /// Creates a link.
@@ -243,14 +267,6 @@ fn route_message(index: u32, route: Route) -> Result<RouteMessage, LinkError> {
 
 fn family(addr: IpAddr) -> AddressFamily {
     if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
-}
-
-async fn collect<T>(
-    stream: impl Stream<Item = Result<T, Error>>,
-    action: &'static str,
-    object: &str,
-) -> Result<Vec<T>, LinkError> {
-    stream.try_collect().await.map_err(refused(action, object))
 }
 
 /// The kernel's error number, if it answered at all.
