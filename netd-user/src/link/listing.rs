@@ -47,11 +47,12 @@ fn is_whole(listed: &[Part]) -> bool {
 }
 
 fn taken<T>(part: Part, pick: fn(RouteNetlinkMessage) -> Option<T>) -> Result<Option<T>, Error> {
-    match part.payload {
-        NetlinkPayload::InnerMessage(message) => Ok(pick(message)),
-        NetlinkPayload::Error(error) => Err(Error::NetlinkError(error)),
-        _ => Ok(None),
+    if let NetlinkPayload::Error(error) = part.payload {
+        return Err(Error::NetlinkError(error));
     }
+    let told =
+        if let NetlinkPayload::InnerMessage(message) = part.payload { pick(message) } else { None };
+    Ok(told)
 }
 
 #[cfg(test)]

@@ -72,9 +72,8 @@ impl Netlink {
         let mut question = LinkMessage::default();
         let short = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
         question.attributes.push(short);
-        let pick = |message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
+        let pick = |message| {
+            if let RouteNetlinkMessage::NewLink(link) = message { Some(link) } else { None }
         };
         let listed = list(&self.handle, &RouteNetlinkMessage::GetLink(question), pick).await;
         listed.map_err(refused("list", "links"))
@@ -83,9 +82,12 @@ impl Netlink {
     /// Every address.
     pub(super) async fn addresses(&self) -> Result<Vec<AddressMessage>, LinkError> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let pick = |message| match message {
-            RouteNetlinkMessage::NewAddress(address) => Some(address),
-            _ => None,
+        let pick = |message| {
+            if let RouteNetlinkMessage::NewAddress(address) = message {
+                Some(address)
+            } else {
+                None
+            }
         };
         list(&self.handle, &question, pick).await.map_err(refused("list", "addresses"))
     }
@@ -104,9 +106,8 @@ impl Netlink {
     ) -> Result<Vec<RouteMessage>, LinkError> {
         let mut question = RouteMessage::default();
         question.header.address_family = family;
-        let pick = |message| match message {
-            RouteNetlinkMessage::NewRoute(route) => Some(route),
-            _ => None,
+        let pick = |message| {
+            if let RouteNetlinkMessage::NewRoute(route) = message { Some(route) } else { None }
         };
         let listed = list(&self.handle, &RouteNetlinkMessage::GetRoute(question), pick).await;
         listed.map_err(refused("list", object))
