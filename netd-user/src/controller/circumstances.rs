@@ -34,7 +34,9 @@ pub struct ProcHost(Option<PortSettings>);
 impl ProcHost {
     /// As seen from the calling thread's namespace.
     pub fn open() -> Self {
-        Self(PortSettings::open().ok())
+        let settings = PortSettings::open();
+        let fallback = "ports are picked without the host's settings";
+        Self(settings.inspect_err(|error| tracing::warn!(%error, "{fallback}")).ok())
     }
 }
 

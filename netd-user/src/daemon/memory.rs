@@ -8,7 +8,8 @@
 const ARENAS: libc::c_int = 2;
 
 /// So much may lie free at an arena's end. A compilation takes and leaves about as much; by itself
-/// glibc keeps twice the largest piece that was ever freed, such as a scrape's text.
+/// glibc keeps twice the largest piece that was ever freed, such as a scrape's text. A value of our own
+/// also fixes at 128 KiB the length from which a piece is mapped by itself (mallopt(3)).
 #[cfg(target_env = "gnu")]
 const SPARE_LEN: libc::c_int = 4 << 20;
 

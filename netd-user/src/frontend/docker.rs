@@ -85,8 +85,9 @@ async fn answer(State(plugin): State<Plugin>, request: Request) -> Response {
     let limit = plugin.limit + MARGIN;
     let called = tokio::time::timeout(limit, plugin.call(&method, request)).await;
     let called = called.unwrap_or(Err(PluginError::Late(limit)));
-    // What a client made up is no name of a series.
-    let route = if matches!(called, Err(PluginError::Unknown(_))) { "unknown" } else { &method };
+    // What a client made up, or can't be read, is no name of a series.
+    let is_known = !matches!(called, Err(PluginError::Unknown(_) | PluginError::Body(_)));
+    let route = if is_known { &method } else { "unknown" };
     let response = match called {
         Ok(response) => {
             tracing::debug!(method, "the engine's call is done");

@@ -1,7 +1,7 @@
 //! The kernel's listings: every link, address or route of a namespace.
 //!
-//! Law: a listing is whole. Of one that changed while it was read (`NLM_F_DUMP_INTR`) the kernel says
-//! that what was there all the time may be absent, and it is asked for again.
+//! Law: where the kernel says of a part that things changed while it was read (`NLM_F_DUMP_INTR`), what
+//! was there all the time may be absent, and the listing is asked for again; a few times.
 
 use futures_util::StreamExt as _;
 use rtnetlink::packet_core::{
@@ -11,7 +11,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Error, Handle};
 
 /// How often it is asked for. The routes of a large router never stand still as long as reading them
-/// takes: then the last listing has to do, and notifications tell the rest.
+/// takes: then the last listing has to do.
 const TRIES: usize = 8;
 
 /// One part of a kind of thing.
@@ -32,6 +32,9 @@ pub(super) async fn list<T>(
             break;
         }
         listed = ask(handle, question).await?;
+    }
+    if !is_whole(&listed) {
+        tracing::debug!(tries = TRIES, "a listing of the kernel's changes faster than it is read");
     }
     listed.into_iter().filter_map(|part| taken(part, pick).transpose()).collect()
 }

@@ -84,7 +84,9 @@ fn bind_both(port: u16) -> io::Result<(UdpSocket, TcpListener)> {
     let tcp = TcpListener::bind(address(port))?;
     let udp = UdpSocket::bind(address(tcp.local_addr()?.port()))?;
     // Without the privilege the kernel's usual room has to do.
-    let _ = setsockopt(&udp, RcvBufForce, &ROOM);
+    if let Err(error) = setsockopt(&udp, RcvBufForce, &ROOM) {
+        tracing::debug!(%error, "queries wait in the kernel's usual room");
+    }
     tcp.set_nonblocking(true)?;
     udp.set_nonblocking(true)?;
     Ok((udp, tcp))

@@ -180,7 +180,7 @@ fn a_flood_of_one_container_leaves_the_others_their_answers() {
 }
 
 #[test]
-fn thousands_of_queries_may_wait_at_a_containers_socket() {
+fn the_socket_that_a_containers_queries_wait_at_has_the_room_that_is_documented() {
     let world = World::new();
     let daemon = world.daemon();
     network(&daemon, "app", &[]);

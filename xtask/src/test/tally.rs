@@ -11,6 +11,8 @@ pub(super) struct Tally {
     pub(super) failed: usize,
     /// Tests marked as ignored.
     pub(super) skipped: usize,
+    /// Whether a runner has begun and not summed up yet.
+    pub(super) is_running: bool,
 }
 
 impl Tally {
@@ -21,14 +23,19 @@ impl Tally {
         self.skipped += other.skipped;
     }
 
-    /// Counts a line if it is a runner's summary:
+    /// Counts a line if it is where a runner begins, `running 4 tests`, or its summary:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; …`.
     pub(super) fn count_line(&mut self, line: &str) {
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
+            self.count_end();
+            self.is_running = true;
+        }
         let Some((_, counts)) =
             line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
         };
+        self.is_running = false;
         for count in counts.split("; ") {
             match count.split_once(' ') {
                 Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
@@ -37,6 +44,11 @@ impl Tally {
                 _ => {}
             }
         }
+    }
+
+    /// No runner says more: one that has not summed up broke off, whatever others say.
+    pub(super) fn count_end(&mut self) {
+        self.failed += usize::from(std::mem::take(&mut self.is_running));
     }
 }
 
@@ -56,6 +68,18 @@ mod tests {
         tally.count_line("running 4 tests");
         tally.count_line("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.0s");
         tally.count_line("test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.0s");
+        tally.count_end();
         assert_eq!(tally.to_string(), "5 passed, 5 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_runner_that_broke_off_has_failed() {
+        let mut tally = Tally::default();
+        tally.count_line("running 4 tests");
+        tally.count_line("running 1 test");
+        tally.count_line("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.0s");
+        tally.count_line("running 2 tests");
+        tally.count_end();
+        assert_eq!(tally.to_string(), "1 passed, 2 failed, 0 skipped");
     }
 }
