@@ -124,10 +124,7 @@ pub(super) fn from_container(world: &World, at: (u8, u8), tuple: &Tuple, start: 
 }
 
 fn to_neighbor(world: &World, (to, seat): (u8, u8), tuple: &Tuple, start: Start) -> Answer {
-    let may = !world.network(to).quiet
-        || start.opens()
-            && tuple.has_ports()
-            && world.is_exposed((to, seat), tuple.dport, tuple.proto);
+    let may = !world.network(to).quiet || start.opens() && is_exposed(world, (to, seat), tuple);
     if world.life(to, seat).is_none() {
         Answer::Drop(DropReason::UnknownDestination)
     } else if may {
@@ -145,18 +142,36 @@ fn to_another_network(
     (to, seat): (u8, u8),
     (tuple, start): (&Tuple, Start),
 ) -> Answer {
-    let is_routed = !world.network(to).internal && world.network(to).mode == Mode::Routed;
-    let is_exposed = tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
-    if world.network(own).internal || !is_routed {
-        Answer::Drop(DropReason::NetworkIsolation)
-    } else if tuple.proto != ECHO && !is_exposed {
-        Answer::Drop(DropReason::NotPublished)
+    let network = world.network(to);
+    if world.network(own).internal || network.internal || network.mode != Mode::Routed {
+        return Answer::Drop(DropReason::NetworkIsolation);
+    }
+    let is_open = tuple.proto == ECHO || is_exposed(world, (to, seat), tuple);
+    match way_in(world, (to, seat), (tuple, start), is_open) {
+        Ok(way) => Answer::Goes(way),
+        Err(reason) => Answer::Drop(reason),
+    }
+}
+
+fn is_exposed(world: &World, at: (u8, u8), tuple: &Tuple) -> bool {
+    tuple.has_ports() && world.is_exposed(at, tuple.dport, tuple.proto)
+}
+
+/// To a container's own address, of who may or may not speak to it.
+fn way_in(
+    world: &World,
+    (to, seat): (u8, u8),
+    (tuple, start): (&Tuple, Start),
+    is_open: bool,
+) -> Result<Way, DropReason> {
+    if !is_open {
+        Err(DropReason::NotPublished)
     } else if !start.opens() {
-        Answer::Drop(DropReason::InvalidState)
+        Err(DropReason::InvalidState)
     } else if world.life(to, seat).is_none() {
-        Answer::Drop(DropReason::UnknownDestination)
+        Err(DropReason::UnknownDestination)
     } else {
-        Answer::Goes(as_is(tuple, Target::Seat(to, seat)))
+        Ok(as_is(tuple, Target::Seat(to, seat)))
     }
 }
 
@@ -216,7 +231,7 @@ fn to_member(
     (tuple, start): (&Tuple, Start),
 ) -> Answer {
     let network = world.network(to);
-    let is_exposed = tuple.has_ports() && world.is_exposed((to, seat), tuple.dport, tuple.proto);
+    let is_exposed = is_exposed(world, (to, seat), tuple);
     let is_open = match network.mode {
         Mode::Nat => false,
         Mode::Unprotected => true,
@@ -224,15 +239,11 @@ fn to_member(
     };
     let is_open = is_open || network.trusts && number == TRUSTED && is_exposed;
     if network.internal {
-        Answer::Drop(DropReason::InternalNetwork)
-    } else if !is_open {
-        Answer::Drop(DropReason::NotPublished)
-    } else if !start.opens() {
-        Answer::Drop(DropReason::InvalidState)
-    } else if world.life(to, seat).is_none() {
-        Answer::Drop(DropReason::UnknownDestination)
-    } else {
-        by_strangers(tuple, as_is(tuple, Target::Seat(to, seat)))
+        return Answer::Drop(DropReason::InternalNetwork);
+    }
+    match way_in(world, (to, seat), (tuple, start), is_open) {
+        Ok(way) => by_strangers(tuple, way),
+        Err(reason) => Answer::Drop(reason),
     }
 }
 
