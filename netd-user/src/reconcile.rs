@@ -121,21 +121,6 @@ pub trait Compile: Send + Sync {
     }
 }
 
-/// In one piece.
-impl<C: Fn(&HostFacts) -> Desired + Send + Sync> Compile for C {
-    fn outline(&self, facts: &HostFacts) -> Desired {
-        Desired { tables: Tables::default(), ..self(facts) }
-    }
-
-    fn tables(&self, facts: &HostFacts) -> Tables {
-        self(facts).tables
-    }
-
-    fn is_same_outline(&self, one: &HostFacts, other: &HostFacts) -> bool {
-        one == other
-    }
-}
-
 /// Rounds of "make links, look again, compile again" before an apply takes what it has: a desired
 /// state that never settles must not hold the controller.
 const MAX_ROUNDS: usize = 3;

@@ -20,12 +20,12 @@ use netd_common::map::network::NetworkValue;
 use netd_common::map::published::{PublishedKey, PublishedValue};
 use netd_common::{Be16, EndpointIndex, Hook, Ipv4, MacAddr, NetworkIndex};
 use netd_user::dataplane::object::DATAPLANE_OBJECT;
-use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, VethLink};
+use netd_user::desired::{Desired, GatewayLink, HeldPort, Link, Route, Tables, VethLink};
 use netd_user::facts::HostFacts;
 use netd_user::link::host::{HostLinks, owner_tag};
 use netd_user::link::{facts, netns};
 use netd_user::model::{LinkName, Proto};
-use netd_user::reconcile::{ReconcileError, Reconciler, ReconcilerOptions};
+use netd_user::reconcile::{Compile, ReconcileError, Reconciler, ReconcilerOptions};
 use nix::sched::{CloneFlags, unshare};
 
 #[test]
@@ -265,15 +265,15 @@ fn fifty_thousand_published_ports_are_one_batch() {
         let mut reconciler = host.reconciler().await;
         reconciler.apply(&host.world(1)).await.unwrap();
         let world = host.world(1);
-        let publish = move |facts: &HostFacts| {
-            let mut desired = world(facts);
+        let publish = Whole(move |facts: &HostFacts| {
+            let mut desired = world.0(facts);
             for port in 1..=50_000u16 {
                 let key = PublishedKey { port: Be16::new(port), proto: 17, ..Default::default() };
                 let value = PublishedValue { port: Be16::new(port), ..Default::default() };
                 desired.tables.published_v4.insert(key, value);
             }
             desired
-        };
+        });
         let begun = Instant::now();
         let applied = reconciler.apply(&publish).await.unwrap();
         let took = begun.elapsed();
@@ -456,9 +456,9 @@ impl Host {
     }
 
     /// One network with `count` endpoints; an endpoint publishes one port and holds it.
-    fn world(&self, count: u32) -> impl Fn(&HostFacts) -> Desired + Send + Sync + use<> {
+    fn world(&self, count: u32) -> Whole<impl Fn(&HostFacts) -> Desired + Send + Sync + use<>> {
         let dir = self.dir().to_owned();
-        move |facts| {
+        Whole(move |facts: &HostFacts| {
             let mut desired = Desired::default();
             let cookie = facts.netns_cookie;
             let config = Config { host_netns_cookie: cookie, ..Config::default() };
@@ -477,7 +477,24 @@ impl Host {
                 endpoint(&mut desired, facts, &dir, index);
             }
             desired
-        }
+        })
+    }
+}
+
+/// What is desired of a host, told in one piece.
+struct Whole<C>(C);
+
+impl<C: Fn(&HostFacts) -> Desired + Send + Sync> Compile for Whole<C> {
+    fn outline(&self, facts: &HostFacts) -> Desired {
+        Desired { tables: Tables::default(), ..self.0(facts) }
+    }
+
+    fn tables(&self, facts: &HostFacts) -> Tables {
+        self.0(facts).tables
+    }
+
+    fn is_same_outline(&self, one: &HostFacts, other: &HostFacts) -> bool {
+        one == other
     }
 }
 
